@@ -1,0 +1,111 @@
+"""What is remembered: one line of JSON per event, on disk before the step that it announces is taken.
+
+The journal is the only state of the engine besides the proxy's file. Reading it again gives the releases.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .host import Clock, Files
+
+# How a release ended.
+LIVE = "live"
+FAILED = "failed"
+NOTHING_TO_DO = "nothing-to-do"
+
+
+@dataclass
+class Release:
+    """A release as the journal tells it.
+
+    Args:
+        id: its id, unique on this host.
+        facts: what was noted of it: tag, colour, pinned images, actor, fingerprint and so on.
+        stages: stage names with the seconds each took, in order.
+        stage: the stage that was begun last.
+        outcome: ``live``, ``failed``, ``nothing-to-do``, or empty while it has not ended.
+    """
+
+    id: str
+    facts: dict[str, Any] = field(default_factory=dict)
+    stages: list[tuple[str, float]] = field(default_factory=list)
+    stage: str = ""
+    outcome: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as plain data for ``slipway status`` and for Ansible."""
+        stages = [{"stage": name, "seconds": seconds} for name, seconds in self.stages]
+        return {"release": self.id, "outcome": self.outcome or "unfinished", "stages": stages, **self.facts}
+
+
+def fold(events: list[dict[str, Any]]) -> list[Release]:
+    """Turn events into releases, oldest first."""
+    releases: dict[str, Release] = {}
+    for event in events:
+        release = releases.setdefault(event["release"], Release(event["release"]))
+        kind = event["event"]
+        if kind in ("begin", "fact", "end"):
+            ignored = ("release", "event", "time", "outcome")
+            release.facts.update({key: value for key, value in event.items() if key not in ignored})
+        if kind == "begin":
+            release.facts["began"] = event["time"]
+        elif kind == "stage":
+            release.stage = event["stage"]
+        elif kind == "done":
+            release.stages.append((event["stage"], event["seconds"]))
+        elif kind == "commit":
+            release.outcome = LIVE
+        elif kind == "end":
+            release.outcome = event["outcome"]
+            release.facts["ended"] = event["time"]
+    return list(releases.values())
+
+
+class Journal:
+    """The journal's file."""
+
+    def __init__(self, path: str, files: Files, clock: Clock) -> None:
+        """Keep where it is and what to reach it with."""
+        self.path = path
+        self._files = files
+        self._clock = clock
+
+    def write(self, release: str, event: str, **values: object) -> None:
+        """Append one event; it is on disk when this returns."""
+        line = {"time": self._clock.now(), "release": release, "event": event, **values}
+        self._files.append(self.path, json.dumps(line) + "\n")
+
+    def events(self) -> list[dict[str, Any]]:
+        """Read all events. A line that a crash tore is not an event: it announced a step never taken."""
+        events = []
+        for line in (self._files.read(self.path) or "").splitlines():
+            try:
+                event = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(event, dict) and "release" in event and "event" in event:
+                events.append(event)
+        return events
+
+    def releases(self) -> list[Release]:
+        """Read all releases, oldest first."""
+        return fold(self.events())
+
+    def keep(self, count: int) -> None:
+        """Forget all but the newest ``count`` releases, in one atomic replacement."""
+        events = self.events()
+        names = list(dict.fromkeys(event["release"] for event in events))
+        if len(names) <= count:
+            return
+        kept = set(names[-count:])
+        text = "".join(json.dumps(event) + "\n" for event in events if event["release"] in kept)
+        self._files.write(self.path, text, 0o600)
+
+
+def live(releases: list[Release]) -> Release | None:
+    """Return the release that serves: the newest one that went live."""
+    return next((release for release in reversed(releases) if release.outcome == LIVE), None)

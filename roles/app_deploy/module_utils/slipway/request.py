@@ -1,0 +1,321 @@
+"""What a release asks for: typed, and checked before anything is touched."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any
+
+from . import envfile
+from .errors import ReleaseError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# https://docs.docker.com/reference/cli/docker/image/tag/: at most 128 characters, no leading dot or dash.
+TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+# https://docs.docker.com/compose/how-tos/project-name/: also what a DNS label and a directory can bear.
+NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,40}")
+# A service is a DNS name inside the network, with "-blue" or "-green" behind it.
+SERVICE = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_-]{0,50}")
+PATH = re.compile(r"/[!-~]*")
+HOSTNAME = re.compile(r"(\*\.)?[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
+FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,100}")
+
+
+@dataclass(frozen=True)
+class Service:
+    """A service that a release replaces.
+
+    Args:
+        name: its name in the compose file.
+        kind: ``web`` (runs twice during a release, behind the proxy) or ``singleton`` (never twice).
+        port: the port that a web service listens on inside its container.
+        health_path: answers 2xx as soon as the process can serve (web services).
+        ready_path: answers 2xx when its dependencies are there too; empty: not asked.
+        version_path: answers JSON that names the revision; empty: the release header alone tells.
+        version_key: the key of that JSON which holds the revision.
+        hosts: host names that the proxy routes to it; empty: every host.
+        paths: path prefixes that the proxy routes to it.
+        public: whether the proxy's public entry points route to it at all.
+    """
+
+    name: str
+    kind: str
+    port: int = 0
+    health_path: str = ""
+    ready_path: str = ""
+    version_path: str = ""
+    version_key: str = "sha"
+    hosts: tuple[str, ...] = ()
+    paths: tuple[str, ...] = ("/",)
+    public: bool = True
+
+
+@dataclass(frozen=True)
+class Proxy:
+    """The proxy, and how the engine asks through it.
+
+    Args:
+        service: its name in the compose file.
+        url: where the host itself reaches the public entry point.
+        entrypoint: the entry point that serves the public (plain HTTP).
+        tls_entrypoint: the entry point that serves HTTPS; empty: no HTTPS.
+        tls_resolver: Traefik's certificate resolver for HTTPS.
+        internal_entrypoint: the entry point that answers inside the network for a web service's name.
+    """
+
+    service: str = "traefik"
+    url: str = "http://127.0.0.1"
+    entrypoint: str = "web"
+    tls_entrypoint: str = ""
+    tls_resolver: str = "letsencrypt"
+    internal_entrypoint: str = "internal"
+
+
+@dataclass(frozen=True)
+class Migrations:
+    """How the database schema is brought up to date.
+
+    Args:
+        service: the service whose image runs the commands; empty: there are no migrations.
+        check: exits 0 when nothing is pending; empty: every release migrates.
+        command: applies what is pending.
+        timeout: seconds that ``command`` may take.
+    """
+
+    service: str = ""
+    check: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()
+    timeout: float = 600
+
+
+@dataclass(frozen=True)
+class Backup:
+    """How the database is dumped before a migration.
+
+    Args:
+        service: the accessory that runs the commands; empty: no backup.
+        command: writes the dump to standard output.
+        verify: reads the dump from standard input and exits 0 when it can be restored.
+        timeout: seconds that each of them may take.
+    """
+
+    service: str = ""
+    command: tuple[str, ...] = ()
+    verify: tuple[str, ...] = ()
+    timeout: float = 1800
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Times in seconds, and counts.
+
+    Args:
+        pull: time to pull one image.
+        accessories: time for accessories to become healthy.
+        gate: time for a new container to become healthy.
+        gate_healthy: consecutive healthy answers it takes.
+        gate_interval: time between two of them.
+        singleton: time that a new singleton must keep running before it counts as started.
+        switch: time for the proxy to answer with the new release.
+        drain: time that requests in flight on the old version get to end.
+        retain: releases kept on the host, the live one included.
+    """
+
+    pull: float = 600
+    accessories: float = 120
+    gate: float = 60
+    gate_healthy: int = 3
+    gate_interval: float = 0.2
+    singleton: float = 2
+    switch: float = 10
+    drain: float = 30
+    retain: int = 5
+
+
+@dataclass(frozen=True)
+class Registry:
+    """Credentials for the registry that holds the images; an empty host means that none are needed."""
+
+    host: str = ""
+    username: str = ""
+    password: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True)
+class Request:
+    """Everything that one release needs to know.
+
+    Args:
+        app: name of the application: compose project and, on the host, its directory.
+        directory: that directory.
+        tag: the image tag to release.
+        compose: the compose files, name and text, in the order of ``docker compose -f``.
+        env: the text of the env file.
+        secrets: values that must not be seen in any output.
+        services: what a release replaces; every other service of the compose files is an accessory.
+        apply_accessories: accessories whose changed definition is to be applied now.
+        actor: who asks.
+        run_url: where the run that asks can be read; may be empty.
+    """
+
+    app: str
+    directory: str
+    tag: str
+    compose: tuple[tuple[str, str], ...]
+    services: tuple[Service, ...]
+    env: str = field(default="", repr=False)
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+    proxy: Proxy = Proxy()
+    migrations: Migrations = Migrations()
+    backup: Backup = Backup()
+    limits: Limits = Limits()
+    registry: Registry = Registry()
+    apply_accessories: tuple[str, ...] = ()
+    actor: str = "unknown"
+    run_url: str = ""
+
+    @property
+    def web(self) -> tuple[Service, ...]:
+        """The services behind the proxy."""
+        return tuple(service for service in self.services if service.kind == "web")
+
+    @property
+    def singletons(self) -> tuple[Service, ...]:
+        """The services that may exist only once."""
+        return tuple(service for service in self.services if service.kind == "singleton")
+
+
+def _build(
+    kind: type[Any], raw: Any, where: str
+) -> Any:  # noqa: ANN401 - JSON in, any of the dataclasses out
+    """Make a dataclass from a JSON object; refuse keys it does not have and values of another type."""
+    if not isinstance(raw, dict):
+        raise ReleaseError(f"{where} must be a mapping, not {raw!r}")
+    known = {item.name: item for item in fields(kind)}
+    unknown = sorted(set(raw) - set(known))
+    if unknown:
+        raise ReleaseError(f"{where} has no setting {', '.join(unknown)}; it knows {', '.join(known)}")
+    values: dict[str, Any] = {}
+    for key, value in raw.items():
+        wanted = str(known[key].type)
+        if wanted.startswith("tuple[str"):
+            if not isinstance(value, (list, tuple)) or not all(isinstance(item, str) for item in value):
+                raise ReleaseError(f"{where}.{key} must be a list of strings, not {value!r}")
+            values[key] = tuple(value)
+        elif wanted in ("int", "float"):
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
+                raise ReleaseError(f"{where}.{key} must be a number, not {value!r}")
+            values[key] = value
+        elif wanted == "bool" and not isinstance(value, bool):
+            raise ReleaseError(f"{where}.{key} must be true or false, not {value!r}")
+        elif wanted == "str" and not isinstance(value, str):
+            raise ReleaseError(f"{where}.{key} must be a string")
+        else:
+            values[key] = value
+    try:
+        return kind(**values)
+    except TypeError as error:
+        missing = str(error).rpartition(": ")[2].replace(" and ", ", ")
+        raise ReleaseError(f"{where} lacks {missing}") from error
+
+
+def _check(value: str, pattern: re.Pattern[str], what: str) -> None:
+    if not pattern.fullmatch(value):
+        raise ReleaseError(f"{what} is {value[:80]!r}, which is not allowed: it must match {pattern.pattern}")
+
+
+def _check_service(service: Service) -> None:
+    _check(service.name, SERVICE, "the name of a service in app_deploy_services")
+    where = f"app_deploy_services: {service.name}:"
+    if service.kind not in ("web", "singleton"):
+        raise ReleaseError(f"{where} kind is {service.kind!r}; it is web or singleton")
+    if service.kind == "singleton":
+        return
+    if not 1 <= service.port <= 65535:
+        raise ReleaseError(
+            f"{where} port is {service.port}; a web service needs the port it listens on (1 to 65535)"
+        )
+    _check(service.health_path, PATH, f"{where} health_path")
+    for path in (service.ready_path, service.version_path):
+        if path:
+            _check(path, PATH, f"{where} ready_path or version_path")
+    for host in service.hosts:
+        _check(host, HOSTNAME, f"{where} a host name")
+    for path in service.paths:
+        _check(path, PATH, f"{where} a path")
+        if "`" in path:
+            raise ReleaseError(f"{where} the path {path!r} must not contain a backtick")
+
+
+def _settle_env(values: dict[str, Any]) -> None:
+    """Make one env file of ``env`` and ``secrets``, or take the whole one of ``env_file``."""
+    env, secrets = values.pop("env", None) or {}, values.pop("secrets", None) or {}
+    whole = str(values.pop("env_file", None) or "")
+    for name, mapping in (("app_deploy_env", env), ("app_deploy_secrets", secrets)):
+        if not isinstance(mapping, dict):
+            raise ReleaseError(f"{name} must be a mapping of names to values")
+    values["env"] = whole or envfile.render({**env, **secrets})
+    hidden = envfile.pairs(whole) if whole else secrets
+    values["secrets"] = [str(value) for value in hidden.values()]
+
+
+def parse(raw: Mapping[str, Any]) -> Request:
+    """Check a request that came as JSON and return it typed.
+
+    Args:
+        raw: as `Request`, but the env comes as ``env`` and ``secrets`` (mappings), or whole as ``env_file``.
+
+    Raises:
+        ReleaseError: naming the first setting that is wrong.
+    """
+    values = dict(raw)
+    if not values.get("tag"):
+        raise ReleaseError("no tag to release: pass one, for example -e tag=sha-1a2b3c4")
+    for name, kind in (
+        ("proxy", Proxy),
+        ("migrations", Migrations),
+        ("backup", Backup),
+        ("limits", Limits),
+        ("registry", Registry),
+    ):
+        values[name] = _build(kind, values.get(name, {}), f"app_deploy_{name}")
+    _settle_env(values)
+    services = values.get("services", [])
+    if not isinstance(services, list):
+        raise ReleaseError("app_deploy_services must be a list of services")
+    values["services"] = tuple(_build(Service, item, "an entry of app_deploy_services") for item in services)
+    compose = values.get("compose", [])
+    try:
+        values["compose"] = tuple((str(name), str(text)) for name, text in compose)
+    except (TypeError, ValueError) as error:
+        raise ReleaseError("app_deploy_compose_files must be a list of files") from error
+    request: Request = _build(
+        Request, {key: value for key, value in values.items() if value is not None}, "the request"
+    )
+
+    _check(request.tag, TAG, "tag")
+    _check(request.app, NAME, "app_deploy_name")
+    if not request.directory.startswith("/") or ".." in request.directory.split("/"):
+        raise ReleaseError(f"app_deploy_directory is {request.directory!r}; it must be an absolute path")
+    if not request.compose:
+        raise ReleaseError("app_deploy_compose_files names no file")
+    for name, _ in request.compose:
+        _check(name, FILE, "the name of a compose file")
+    for service in request.services:
+        _check_service(service)
+    names = [service.name for service in request.services]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ReleaseError(f"app_deploy_services names {', '.join(twice)} twice")
+    if not request.web:
+        raise ReleaseError(
+            "app_deploy_services has no service of kind web: name the one that serves requests"
+        )
+    if not any(service.public for service in request.web):
+        raise ReleaseError("app_deploy_services has no public web service, so no switch could be proved")
+    for item in fields(Limits):
+        if getattr(request.limits, item.name) < (1 if item.name in ("gate_healthy", "retain") else 0):
+            raise ReleaseError(f"app_deploy_limits.{item.name} is too small")
+    return request

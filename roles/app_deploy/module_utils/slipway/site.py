@@ -1,0 +1,82 @@
+"""Where things lie on the server, and what the engine reaches them with."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from .journal import Journal
+from .request import parse
+
+if TYPE_CHECKING:
+    from .docker import Docker
+    from .host import Clock, Files, Http
+    from .request import Request
+
+
+@dataclass(frozen=True)
+class Site:
+    """One application on one server.
+
+    Args:
+        directory: the application's directory, absolute.
+        app: its name.
+        files: the file system.
+        clock: time.
+        http: HTTP.
+        docker: Docker.
+    """
+
+    directory: str
+    app: str
+    files: Files
+    clock: Clock
+    http: Http
+    docker: Docker
+
+    @property
+    def journal(self) -> Journal:
+        """The journal of all releases."""
+        return Journal(f"{self.directory}/journal.jsonl", self.files, self.clock)
+
+    @property
+    def proxy_directory(self) -> str:
+        """The directory that the proxy watches; the compose file mounts it as ``./proxy``."""
+        return f"{self.directory}/proxy"
+
+    @property
+    def proxy_file(self) -> str:
+        """The file whose replacement is the switch."""
+        return f"{self.proxy_directory}/{self.app}.yml"
+
+    def release_directory(self, release: str) -> str:
+        """Where one release's compose files, env and request are kept."""
+        return f"{self.directory}/releases/{release}"
+
+    def backup_file(self, release: str) -> str:
+        """The dump that was taken before a release's migrations."""
+        return f"{self.directory}/backups/{release}.dump"
+
+    def keep_request(self, release: str, request: Request) -> None:
+        """Keep what was asked for beside its compose files, the secrets in the env file only (mode 0600)."""
+        directory = self.release_directory(release)
+        self.files.make_directory(directory, 0o700)
+        for name, text in request.compose:
+            self.files.write(f"{directory}/{name}", text, 0o600)
+        self.files.write(f"{directory}/.env", request.env, 0o600)
+        kept: dict[str, Any] = asdict(request)
+        kept["compose"] = [name for name, _ in request.compose]
+        del kept["env"], kept["secrets"], kept["registry"]
+        self.files.write(f"{directory}/request.json", json.dumps(kept, indent=1) + "\n", 0o600)
+
+    def kept_request(self, release: str) -> Request | None:
+        """Return what a release on this host was asked with, or None where it is not kept."""
+        directory = self.release_directory(release)
+        text = self.files.read(f"{directory}/request.json")
+        if text is None:
+            return None
+        raw = json.loads(text)
+        raw["compose"] = [(name, self.files.read(f"{directory}/{name}") or "") for name in raw["compose"]]
+        raw["env_file"] = self.files.read(f"{directory}/.env") or ""
+        return parse(raw)

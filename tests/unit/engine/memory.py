@@ -1,0 +1,307 @@
+"""An in-memory server for the engine: files, a clock, Docker, a registry, and a proxy that obeys its file.
+
+It behaves as the real parts were seen to behave; tests set faults on it by plain attributes.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from slipway.docker import Container, Ended, Image, explain_pull, repository
+from slipway.errors import ReleaseError
+from slipway.host import Answer
+from slipway.request import parse
+from slipway.site import Site
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from slipway.request import Registry, Request
+
+DIRECTORY = "/opt/shop"
+
+MODEL: dict[str, Any] = {
+    "name": "shop",
+    "services": {
+        "proxy": {"image": "traefik:v3", "networks": {"default": None}},
+        "db": {"image": "postgres:15", "networks": {"default": None}},
+        "web": {
+            "image": "ghcr.io/acme/shop:TAG",
+            "networks": {"default": None},
+            "environment": {"A": "1"},
+            "depends_on": {"db": {"condition": "service_healthy"}},
+        },
+        "bot": {"image": "ghcr.io/acme/shop:TAG", "networks": {"default": None}},
+    },
+    "networks": {"default": {"name": "shop_default"}},
+}
+
+REQUEST: dict[str, Any] = {
+    "app": "shop",
+    "directory": DIRECTORY,
+    "compose": [["compose.yml", "services: {}\n"]],
+    "env": {"A": "1"},
+    "services": [
+        {"name": "web", "kind": "web", "port": 80, "health_path": "/up", "version_path": "/version"},
+        {"name": "bot", "kind": "singleton"},
+    ],
+    "proxy": {"service": "proxy"},
+    "migrations": {"service": "web", "check": ["check"], "command": ["migrate"]},
+    "backup": {"service": "db", "command": ["dump"], "verify": ["verify"]},
+    "limits": {"retain": 2},
+}
+
+
+def request(tag: str = "sha-aaaaaaa", **changes: object) -> Request:
+    """Make a request for a release of the shop."""
+    return parse({**copy.deepcopy(REQUEST), "tag": tag, **changes})
+
+
+class MemoryClock:
+    """Time that passes only when somebody waits."""
+
+    def __init__(self) -> None:
+        self.time = 0.0
+
+    def now(self) -> str:
+        return f"T{self.time:010.3f}"
+
+    def monotonic(self) -> float:
+        return self.time
+
+    def sleep(self, seconds: float) -> None:
+        self.time += seconds
+
+
+class MemoryFiles:
+    """Files in a dictionary."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, str] = {}
+        self.modes: dict[str, int] = {}
+
+    def read(self, path: str) -> str | None:
+        return self.files.get(path)
+
+    def write(self, path: str, text: str, mode: int) -> None:
+        self.files[path] = text
+        self.modes[path] = mode
+
+    def append(self, path: str, text: str) -> None:
+        self.files[path] = self.files.get(path, "") + text
+
+    def make_directory(self, path: str, mode: int) -> None:
+        self.modes[path] = mode
+
+    def remove_tree(self, path: str) -> None:
+        for name in [name for name in self.files if name == path or name.startswith(path + "/")]:
+            del self.files[name]
+
+    def names(self, path: str) -> list[str]:
+        rest = (name[len(path) + 1 :] for name in self.files if name.startswith(path + "/"))
+        return sorted({name.partition("/")[0] for name in rest})
+
+
+@dataclass
+class MemoryDocker:
+    """Docker, with a registry behind it.
+
+    Args:
+        registry: tags that exist, with what their image is like: ``revision``, ``healthy_after`` (number of
+            questions), ``exits`` (the container ends at once), ``told`` (the revision it claims).
+    """
+
+    registry: dict[str, dict[str, Any]] = field(default_factory=dict)
+    model: dict[str, Any] = field(default_factory=lambda: copy.deepcopy(MODEL))
+    found: dict[str, Container] = field(default_factory=dict)
+    images: set[str] = field(default_factory=set)
+    schema: set[str] = field(default_factory=set)
+    open_connections: list[int] = field(default_factory=list)
+    config_error: str = ""
+    migration: Ended = field(default_factory=lambda: Ended(0, ""))
+    dump: Ended = field(default_factory=lambda: Ended(0, ""))
+    bot_exits: bool = False
+    calls: list[str] = field(default_factory=list)
+    asked: dict[str, int] = field(default_factory=dict)
+    addresses: int = 1
+
+    def login(self, registry: Registry) -> None:
+        self.calls.append(f"login {registry.host}")
+
+    def config(self, project: str, directory: str, files: Sequence[str], tag: str) -> dict[str, Any]:
+        if self.config_error:
+            raise ReleaseError(self.config_error)
+        text: dict[str, Any] = json.loads(json.dumps(self.model).replace("TAG", tag))
+        return text
+
+    def pull(self, reference: str, timeout: float) -> Image:
+        tag = reference.rpartition(":")[2]
+        if tag not in self.registry:
+            raise ReleaseError(explain_pull(reference, "manifest unknown"))
+        pinned = f"{repository(reference)}@sha256:{tag}"
+        self.images.add(pinned)
+        self.calls.append(f"pull {tag}")
+        return Image(pinned, self.registry[tag].get("revision", ""))
+
+    def resolve(self, reference: str, timeout: float) -> str:
+        return f"{repository(reference)}@sha256:{reference.rpartition(':')[2]}"
+
+    def containers(self, project: str) -> list[Container]:
+        return list(self.found.values())
+
+    def hashes(self, model: dict[str, Any], project: str, directory: str) -> dict[str, str]:
+        return {name: json.dumps(what, sort_keys=True) for name, what in model["services"].items()}
+
+    def up(
+        self,
+        model: dict[str, Any],
+        project: str,
+        directory: str,
+        services: Sequence[str],
+        *,
+        recreate: bool,
+        timeout: float,
+    ) -> None:
+        hashes = self.hashes(model, project, directory)
+        for name in services:
+            self.calls.append(f"up {name}")
+            definition = model["services"][name]
+            like = self.like(definition["image"])
+            ends = like.get("exits") or (self.bot_exits and name.startswith("bot"))
+            self.addresses += 1
+            self.found[name] = Container(
+                id=f"id-{self.addresses}",
+                name=f"shop-{name}-1",
+                service=name,
+                state="exited" if ends else "running",
+                exit_code=3 if ends else 0,
+                restart_policy="unless-stopped",
+                address=f"10.0.0.{self.addresses}",
+                config_hash=hashes[name],
+                labels={**(definition.get("labels") or {}), "image": definition["image"]},
+            )
+
+    def like(self, image: str) -> dict[str, Any]:
+        """What the image of a container is like."""
+        return self.registry.get(image.rpartition(":")[2], {})
+
+    def run_once(
+        self,
+        model: dict[str, Any],
+        project: str,
+        directory: str,
+        service: str,
+        name: str,
+        command: Sequence[str],
+        timeout: float,
+    ) -> Ended:
+        self.calls.append(f"run {command[0]} in {service}")
+        tag = model["services"][service]["image"].rpartition(":")[2]
+        if command[0] == "check":
+            return Ended(0 if tag in self.schema else 1, "")
+        if self.migration.code == 0:
+            self.schema.add(tag)
+        return self.migration
+
+    def exec_to_file(self, container: str, command: Sequence[str], path: str, timeout: float) -> Ended:
+        self.calls.append(f"{command[0]} in {container}")
+        return self.dump
+
+    def exec_from_file(self, container: str, command: Sequence[str], path: str, timeout: float) -> Ended:
+        self.calls.append(f"{command[0]} in {container}")
+        return Ended(0, "")
+
+    def _change(self, name: str, state: str) -> None:
+        for service, container in self.found.items():
+            if container.name == name:
+                self.found[service] = replace(container, state=state)
+
+    def start(self, container: str) -> None:
+        self.calls.append(f"start {container}")
+        self._change(container, "running")
+
+    def stop(self, container: str) -> None:
+        self.calls.append(f"stop {container}")
+        self._change(container, "exited")
+
+    def remove(self, container: str) -> None:
+        self.found = {service: item for service, item in self.found.items() if item.name != container}
+
+    def remove_image(self, reference: str) -> bool:
+        self.images.discard(reference)
+        return True
+
+    def logs(self, container: str, lines: int) -> str:
+        return f"the log of {container}: password is hunter22"
+
+    def connections(self, container: Container, port: int) -> int:
+        return self.open_connections.pop(0) if self.open_connections else 0
+
+
+class MemoryHttp:
+    """HTTP to containers, and through a proxy that has read its file."""
+
+    def __init__(self, docker: MemoryDocker, files: MemoryFiles) -> None:
+        self.docker = docker
+        self.files = files
+        self.proxy_reads = True
+
+    def get(self, url: str, host: str, timeout: float) -> Answer:
+        parts = urlsplit(url)
+        if parts.hostname == "127.0.0.1":
+            return self._through_proxy()
+        for container in self.docker.found.values():
+            if container.address == parts.hostname and container.running:
+                return self._of(container, parts.path)
+        raise OSError("connection refused")
+
+    def _of(self, container: Container, path: str) -> Answer:
+        like = self.docker.like(container.labels["image"])
+        self.docker.asked[container.id] = self.docker.asked.get(container.id, 0) + 1
+        if self.docker.asked[container.id] <= like.get("healthy_after", 0):
+            return Answer(503, {}, b"starting")
+        if path == "/version":
+            return Answer(200, {}, json.dumps({"sha": like.get("told", like.get("revision", ""))}).encode())
+        return Answer(200, {}, b"ok")
+
+    def _through_proxy(self) -> Answer:
+        text = self.files.read(f"{DIRECTORY}/proxy/shop.yml")
+        if text is None or not self.proxy_reads:
+            return Answer(404, {}, b"")
+        config = json.loads(text.partition("\n")[2])["http"]
+        release = config["middlewares"]["release"]["headers"]["customResponseHeaders"]["X-Slipway-Release"]
+        target = config["routers"]["web"]["service"]
+        container = self.docker.found.get(target)
+        if container is None or not container.running:
+            return Answer(502, {"x-slipway-release": release}, b"bad gateway")
+        return Answer(200, {"x-slipway-release": release}, b"ok")
+
+
+class Memory:
+    """A whole server."""
+
+    def __init__(self) -> None:
+        self.clock = MemoryClock()
+        self.files = MemoryFiles()
+        self.docker = MemoryDocker()
+        self.http = MemoryHttp(self.docker, self.files)
+        self.site = Site(DIRECTORY, "shop", self.files, self.clock, self.http, self.docker)
+        for letter in "abcdef":
+            self.push(f"sha-{letter * 7}", revision=letter * 40)
+
+    def push(self, tag: str, **like: object) -> None:
+        """Put an image into the registry."""
+        self.docker.registry[tag] = dict(like)
+
+    def serving(self) -> str:
+        """Return the release that the proxy answers with, or nothing where it does not answer."""
+        answer = self.http.get("http://127.0.0.1/", "", 1)
+        return answer.headers.get("x-slipway-release", "") if answer.status < 500 else f"broken ({answer.status})"
+
+    def running(self) -> set[str]:
+        """Return the services that run."""
+        return {name for name, item in self.docker.found.items() if item.running}

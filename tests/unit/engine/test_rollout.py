@@ -1,0 +1,254 @@
+"""The way of a release, on an in-memory server."""
+
+import pytest
+from memory import DIRECTORY, Memory, request
+from slipway.docker import Ended
+from slipway.errors import ReleaseError
+from slipway.rollout import Rollout
+
+
+def deploy(memory: Memory, tag: str, **changes: object) -> str:
+    return Rollout(memory.site, request(tag, **changes)).run()
+
+
+@pytest.fixture
+def memory() -> Memory:
+    return Memory()
+
+
+@pytest.fixture
+def live(memory: Memory) -> Memory:
+    """A server on which a first release is live."""
+    deploy(memory, "sha-aaaaaaa")
+    memory.docker.calls.clear()
+    return memory
+
+
+def test_first_release_starts_everything(memory: Memory) -> None:
+    assert deploy(memory, "sha-aaaaaaa") == "live"
+    assert memory.serving() == "1-sha-aaaaaaa"
+    assert memory.running() == {"proxy", "db", "web-blue", "bot-blue"}
+
+
+def test_second_release_swaps_colours_in_the_right_order(live: Memory) -> None:
+    assert deploy(live, "sha-bbbbbbb") == "live"
+    assert live.serving() == "2-sha-bbbbbbb"
+    assert live.running() == {"proxy", "db", "web-green", "bot-green"}
+    assert live.docker.calls == [
+        "login ",
+        "pull sha-bbbbbbb",
+        "run check in web-green",
+        "dump in shop-db-1",
+        "verify in shop-db-1",
+        "run migrate in web-green",
+        "up web-green",
+        "stop shop-bot-blue-1",
+        "up bot-green",
+        "stop shop-web-blue-1",
+    ]
+
+
+def test_third_release_goes_back_to_the_first_colour(live: Memory) -> None:
+    deploy(live, "sha-bbbbbbb")
+    deploy(live, "sha-ccccccc")
+    assert live.serving() == "3-sha-ccccccc"
+    assert live.running() == {"proxy", "db", "web-blue", "bot-blue"}
+
+
+def test_nothing_pending_means_no_backup_and_no_migration(live: Memory) -> None:
+    live.docker.schema.add("sha-bbbbbbb")
+    deploy(live, "sha-bbbbbbb")
+    assert "dump in shop-db-1" not in live.docker.calls
+    assert "run migrate in web-green" not in live.docker.calls
+
+
+def test_the_live_tag_again_changes_nothing(live: Memory) -> None:
+    before = dict(live.docker.found)
+    assert deploy(live, "sha-aaaaaaa") == "nothing-to-do"
+    assert live.docker.found == before
+    assert live.serving() == "1-sha-aaaaaaa"
+    assert live.files.names(f"{DIRECTORY}/releases") == ["1-sha-aaaaaaa"]
+
+
+def test_a_changed_secret_alone_is_a_release(live: Memory) -> None:
+    live.docker.model["services"]["web"]["environment"]["A"] = "2"
+    assert deploy(live, "sha-aaaaaaa") == "live"
+    assert live.serving() == "2-sha-aaaaaaa"
+
+
+def test_a_live_release_that_no_longer_runs_is_released_again(live: Memory) -> None:
+    live.docker.stop("shop-web-blue-1")
+    assert deploy(live, "sha-aaaaaaa") == "live"
+    assert live.serving() == "2-sha-aaaaaaa"
+
+
+def test_an_accessory_with_a_changed_definition_is_left_alone_and_told(live: Memory) -> None:
+    live.docker.model["services"]["db"]["image"] = "postgres:16"
+    deploy(live, "sha-bbbbbbb")
+    assert "up db" not in live.docker.calls
+    notes = [event["text"] for event in live.site.journal.events() if event["event"] == "note"]
+    assert any("accessories=db" in note for note in notes)
+
+
+def test_an_accessory_is_changed_when_asked_for_by_name(live: Memory) -> None:
+    live.docker.model["services"]["db"]["image"] = "postgres:16"
+    deploy(live, "sha-bbbbbbb", apply_accessories=["db"])
+    assert "up db" in live.docker.calls
+
+
+def test_a_stopped_accessory_is_started(live: Memory) -> None:
+    live.docker.stop("shop-db-1")
+    deploy(live, "sha-bbbbbbb")
+    assert "db" in live.running()
+
+
+FAULTS = {
+    "unknown tag": ("sha-0000000", lambda memory: None, "no image ghcr.io/acme/shop:sha-0000000"),
+    "files not valid": (
+        "sha-bbbbbbb",
+        lambda memory: setattr(memory.docker, "config_error", "the compose files are not valid"),
+        "not valid",
+    ),
+    "migration fails": (
+        "sha-bbbbbbb",
+        lambda memory: setattr(memory.docker, "migration", Ended(1, "no such column")),
+        "the migration `migrate` ended with exit code 1",
+    ),
+    "dump fails": (
+        "sha-bbbbbbb",
+        lambda memory: setattr(memory.docker, "dump", Ended(1, "out of disk")),
+        "no backup: `dump` ended with exit code 1",
+    ),
+    "exits at once": (
+        "sha-bbbbbbb",
+        lambda memory: memory.push("sha-bbbbbbb", revision="b" * 40, exits=True),
+        "the new web does not stay up: it ended with exit code 3",
+    ),
+    "never healthy": (
+        "sha-bbbbbbb",
+        lambda memory: memory.push("sha-bbbbbbb", revision="b" * 40, healthy_after=10**9),
+        "did not become healthy within 60 s (app_deploy_limits.gate): /up answers 503: starting",
+    ),
+    "wrong build": (
+        "sha-bbbbbbb",
+        lambda memory: memory.push("sha-bbbbbbb", revision="b" * 40, told="c" * 40),
+        "the wrong build was pushed",
+    ),
+    "singleton dies": (
+        "sha-bbbbbbb",
+        lambda memory: setattr(memory.docker, "bot_exits", True),
+        "the new bot-green does not stay up",
+    ),
+    "proxy does not follow": (
+        "sha-bbbbbbb",
+        lambda memory: setattr(memory.http, "proxy_reads", False),
+        "the proxy at http://127.0.0.1 (app_deploy_proxy.url) does not serve 2-sha-bbbbbbb",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_failure_leaves_the_old_version_serving(live: Memory, fault: str) -> None:
+    tag, break_it, message = FAULTS[fault]
+    break_it(live)
+    with pytest.raises(ReleaseError, match="."):
+        deploy(live, tag)
+    live.http.proxy_reads = True
+    last = live.site.journal.releases()[-1]
+    assert last.outcome == "failed"
+    assert message in last.facts["error"]
+    assert "\n" not in last.facts["error"]
+    assert last.facts["live"] == "1-sha-aaaaaaa"
+    assert live.serving() == "1-sha-aaaaaaa"
+    # While the proxy obeys nobody, it may still send requests to the new version, which therefore goes on.
+    stuck = {"web-green"} if fault == "proxy does not follow" else set()
+    assert live.running() == {"proxy", "db", "web-blue", "bot-blue"} | stuck
+    if not stuck:
+        assert live.files.names(f"{DIRECTORY}/releases") == ["1-sha-aaaaaaa"]
+
+
+def test_the_next_release_after_a_failure_succeeds(live: Memory) -> None:
+    live.docker.bot_exits = True
+    with pytest.raises(ReleaseError):
+        deploy(live, "sha-bbbbbbb")
+    live.docker.bot_exits = False
+    assert deploy(live, "sha-bbbbbbb") == "live"
+    assert live.serving() == "3-sha-bbbbbbb"
+    assert live.running() == {"proxy", "db", "web-green", "bot-green"}
+
+
+def test_a_failed_first_release_leaves_no_route(memory: Memory) -> None:
+    memory.docker.bot_exits = True
+    with pytest.raises(ReleaseError):
+        deploy(memory, "sha-aaaaaaa")
+    assert memory.serving() == ""
+    assert memory.running() == {"proxy", "db"}
+
+
+def test_the_new_containers_last_words_are_kept_without_secrets(live: Memory) -> None:
+    live.push("sha-bbbbbbb", revision="b" * 40, exits=True)
+    with pytest.raises(ReleaseError):
+        deploy(live, "sha-bbbbbbb", secrets={"PASSWORD": "hunter22"})
+    output = live.site.journal.releases()[-1].facts["output"]
+    assert output == "the log of shop-web-green-1: password is ********"
+
+
+def test_drain_waits_for_open_connections(live: Memory) -> None:
+    live.docker.open_connections = [2, 1, 0]
+    deploy(live, "sha-bbbbbbb")
+    assert dict(live.site.journal.releases()[-1].stages)["drain"] == pytest.approx(0.2)
+
+
+def test_drain_ends_at_its_limit_and_says_so(live: Memory) -> None:
+    live.docker.open_connections = [1] * 10_000
+    deploy(live, "sha-bbbbbbb")
+    assert dict(live.site.journal.releases()[-1].stages)["drain"] == pytest.approx(30, abs=0.2)
+    notes = [event["text"] for event in live.site.journal.events() if event["event"] == "note"]
+    assert "1 connections are still open to the old version after 30 s" in notes
+
+
+def test_old_releases_are_pruned_by_count(live: Memory) -> None:
+    for tag in ("sha-bbbbbbb", "sha-ccccccc", "sha-ddddddd"):
+        deploy(live, tag)
+    assert live.files.names(f"{DIRECTORY}/releases") == ["3-sha-ccccccc", "4-sha-ddddddd"]
+    assert live.docker.images == {f"ghcr.io/acme/shop@sha256:sha-{letter * 7}" for letter in "cd"}
+
+
+def test_a_release_that_was_cut_off_before_its_switch_is_undone_by_the_next(live: Memory) -> None:
+    def cut(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    up, live.docker.up = live.docker.up, cut  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        deploy(live, "sha-bbbbbbb")
+    live.docker.up = up  # type: ignore[method-assign]
+    assert deploy(live, "sha-ccccccc") == "live"
+    outcomes = {release.id: release.outcome for release in live.site.journal.releases()}
+    assert outcomes == {"1-sha-aaaaaaa": "live", "2-sha-bbbbbbb": "failed", "3-sha-ccccccc": "live"}
+    assert live.running() == {"proxy", "db", "web-green", "bot-green"}
+
+
+def test_a_release_that_was_cut_off_after_its_switch_is_finished_by_the_next(live: Memory) -> None:
+    def cut(*_: object) -> int:
+        raise KeyboardInterrupt
+
+    live.docker.connections, connections = cut, live.docker.connections  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        deploy(live, "sha-bbbbbbb")
+    live.docker.connections = connections  # type: ignore[method-assign]
+    assert live.serving() == "2-sha-bbbbbbb"
+    assert deploy(live, "sha-bbbbbbb") == "nothing-to-do"
+    assert live.running() == {"proxy", "db", "web-green", "bot-green"}
+
+
+def test_the_journal_announces_a_stage_before_it_is_taken(live: Memory) -> None:
+    seen: list[str] = []
+    up = live.docker.up
+
+    def watch(model: dict[str, object], project: str, directory: str, services: list[str], **how: object) -> None:
+        seen.append(f"{live.site.journal.events()[-1]['stage']}: {services[0]}")
+        up(model, project, directory, services, **how)  # type: ignore[arg-type]
+
+    live.docker.up = watch  # type: ignore[method-assign,assignment]
+    deploy(live, "sha-bbbbbbb")
+    assert seen == ["start: web-green", "switch: bot-green"]
