@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from slipway.docker import Container, Ended, Image, explain_pull, repository
+from slipway.docker import Container, Ended, Image, Stack, explain_pull, repository
 from slipway.errors import ReleaseError
 from slipway.host import Answer
 from slipway.request import parse
@@ -153,23 +153,21 @@ class MemoryDocker:
     def containers(self, project: str) -> list[Container]:
         return list(self.found.values())
 
-    def hashes(self, model: dict[str, Any], project: str, directory: str) -> dict[str, str]:
-        return {name: json.dumps(what, sort_keys=True) for name, what in model["services"].items()}
+    def hashes(self, stack: Stack) -> dict[str, str]:
+        return {name: json.dumps(what, sort_keys=True) for name, what in stack.model["services"].items()}
 
     def up(
         self,
-        model: dict[str, Any],
-        project: str,
-        directory: str,
+        stack: Stack,
         services: Sequence[str],
         *,
         recreate: bool,
         timeout: float,
     ) -> None:
-        hashes = self.hashes(model, project, directory)
+        hashes = self.hashes(stack)
         for name in services:
             self.calls.append(f"up {name}")
-            definition = model["services"][name]
+            definition = stack.model["services"][name]
             like = self.like(definition["image"])
             ends = like.get("exits") or (self.bot_exits and name.startswith("bot"))
             self.addresses += 1
@@ -191,16 +189,14 @@ class MemoryDocker:
 
     def run_once(
         self,
-        model: dict[str, Any],
-        project: str,
-        directory: str,
+        stack: Stack,
         service: str,
         name: str,
         command: Sequence[str],
         timeout: float,
     ) -> Ended:
         self.calls.append(f"run {command[0]} in {service}")
-        tag = model["services"][service]["image"].rpartition(":")[2]
+        tag = stack.model["services"][service]["image"].rpartition(":")[2]
         if command[0] == "check":
             return Ended(0 if tag in self.schema else 1, "")
         if self.migration.code == 0:
@@ -300,7 +296,11 @@ class Memory:
     def serving(self) -> str:
         """Return the release that the proxy answers with, or nothing where it does not answer."""
         answer = self.http.get("http://127.0.0.1/", "", 1)
-        return answer.headers.get("x-slipway-release", "") if answer.status < 500 else f"broken ({answer.status})"
+        return (
+            answer.headers.get("x-slipway-release", "")
+            if answer.status < 500
+            else f"broken ({answer.status})"
+        )
 
     def running(self) -> set[str]:
         """Return the services that run."""

@@ -2,7 +2,7 @@
 
 import pytest
 from memory import DIRECTORY, Memory, request
-from slipway.docker import Ended
+from slipway.docker import Ended, Stack
 from slipway.errors import ReleaseError
 from slipway.rollout import Rollout
 
@@ -103,7 +103,7 @@ def test_a_stopped_accessory_is_started(live: Memory) -> None:
 
 
 FAULTS = {
-    "unknown tag": ("sha-0000000", lambda memory: None, "no image ghcr.io/acme/shop:sha-0000000"),
+    "unknown tag": ("sha-0000000", lambda _: None, "no image ghcr.io/acme/shop:sha-0000000"),
     "files not valid": (
         "sha-bbbbbbb",
         lambda memory: setattr(memory.docker, "config_error", "the compose files are not valid"),
@@ -151,7 +151,7 @@ FAULTS = {
 def test_a_failure_leaves_the_old_version_serving(live: Memory, fault: str) -> None:
     tag, break_it, message = FAULTS[fault]
     break_it(live)
-    with pytest.raises(ReleaseError, match="."):
+    with pytest.raises(ReleaseError, match=r"\w"):
         deploy(live, tag)
     live.http.proxy_reads = True
     last = live.site.journal.releases()[-1]
@@ -245,9 +245,9 @@ def test_the_journal_announces_a_stage_before_it_is_taken(live: Memory) -> None:
     seen: list[str] = []
     up = live.docker.up
 
-    def watch(model: dict[str, object], project: str, directory: str, services: list[str], **how: object) -> None:
+    def watch(stack: Stack, services: list[str], **how: object) -> None:
         seen.append(f"{live.site.journal.events()[-1]['stage']}: {services[0]}")
-        up(model, project, directory, services, **how)  # type: ignore[arg-type]
+        up(stack, services, **how)  # type: ignore[arg-type]
 
     live.docker.up = watch  # type: ignore[method-assign,assignment]
     deploy(live, "sha-bbbbbbb")

@@ -74,6 +74,15 @@ class Ended:
     output: str
 
 
+@dataclass(frozen=True)
+class Stack:
+    """What compose works on: a model, under the name of a project, in a directory."""
+
+    model: Model
+    project: str
+    directory: str
+
+
 class Docker(Protocol):
     """What a release needs of Docker. Every call is bounded in time and raises ReleaseError."""
 
@@ -92,30 +101,14 @@ class Docker(Protocol):
     def containers(self, project: str) -> list[Container]:
         """List the project's containers, stopped ones too, without one-off ones."""
 
-    def hashes(self, model: Model, project: str, directory: str) -> dict[str, str]:
+    def hashes(self, stack: Stack) -> dict[str, str]:
         """Return compose's hash of every service's definition."""
 
-    def up(  # noqa: PLR0913 - the seam is one call per thing that compose can do
-        self,
-        model: Model,
-        project: str,
-        directory: str,
-        services: Sequence[str],
-        *,
-        recreate: bool,
-        timeout: float,
-    ) -> None:
+    def up(self, stack: Stack, services: Sequence[str], *, recreate: bool, timeout: float) -> None:
         """Create and start services, nothing else; with ``timeout`` wait until they run and are healthy."""
 
-    def run_once(  # noqa: PLR0913 - see up
-        self,
-        model: Model,
-        project: str,
-        directory: str,
-        service: str,
-        name: str,
-        command: Sequence[str],
-        timeout: float,
+    def run_once(
+        self, stack: Stack, service: str, name: str, command: Sequence[str], timeout: float
     ) -> Ended:
         """Run a one-off container of a service under a name, remove it when it ended well."""
 
@@ -260,11 +253,13 @@ class DockerCli:
         return done.stdout
 
     def _compose(
-        self, model: Model, project: str, directory: str, arguments: Sequence[str], timeout: float
+        self, stack: Stack, arguments: Sequence[str], timeout: float
     ) -> subprocess.CompletedProcess[str]:
         """Call compose with a model that goes through a pipe: it holds secrets and is never a file."""
-        head = ["compose", "--project-name", project, "--project-directory", directory, "--file", "-"]
-        return self._run([*head, *arguments], timeout=timeout, text_in=json.dumps(model))
+        where = ["--project-name", stack.project, "--project-directory", stack.directory]
+        return self._run(
+            ["compose", *where, "--file", "-", *arguments], timeout=timeout, text_in=json.dumps(stack.model)
+        )
 
     def login(self, registry: Registry) -> None:
         """See `Docker.login`: the file that ``docker login`` would write, without asking the registry."""
@@ -335,24 +330,15 @@ class DockerCli:
         found = [_container(raw) for raw in json.loads(done.stdout or "[]")]
         return [item for item in found if item.labels.get("com.docker.compose.oneoff") != "True"]
 
-    def hashes(self, model: Model, project: str, directory: str) -> dict[str, str]:
+    def hashes(self, stack: Stack) -> dict[str, str]:
         """See `Docker.hashes`."""
-        done = self._compose(model, project, directory, ["config", "--hash", "*"], 60)
+        done = self._compose(stack, ["config", "--hash", "*"], 60)
         if done.returncode != 0:
             raise ReleaseError(explain_config(done.stderr), last_lines(done.stderr))
         pairs = (line.split() for line in done.stdout.splitlines())
         return {pair[0]: pair[1] for pair in pairs if len(pair) == 2}
 
-    def up(  # noqa: PLR0913 - see Docker.up
-        self,
-        model: Model,
-        project: str,
-        directory: str,
-        services: Sequence[str],
-        *,
-        recreate: bool,
-        timeout: float,
-    ) -> None:
+    def up(self, stack: Stack, services: Sequence[str], *, recreate: bool, timeout: float) -> None:
         """See `Docker.up`."""
         how = ["--force-recreate", "--pull", "never"] if recreate else []
         wait = ["--wait", "--wait-timeout", f"{timeout:.0f}"] if timeout else []
@@ -367,26 +353,19 @@ class DockerCli:
             *wait,
             *services,
         ]
-        done = self._compose(model, project, directory, arguments, (timeout or 0) + 300)
+        done = self._compose(stack, arguments, (timeout or 0) + 300)
         if done.returncode != 0:
             reason = last_lines(done.stderr, 1) or "it printed no reason"
             raise ReleaseError(f"cannot start {', '.join(services)}: {reason}", last_lines(done.stderr))
 
-    def run_once(  # noqa: PLR0913 - see Docker.up
-        self,
-        model: Model,
-        project: str,
-        directory: str,
-        service: str,
-        name: str,
-        command: Sequence[str],
-        timeout: float,
+    def run_once(
+        self, stack: Stack, service: str, name: str, command: Sequence[str], timeout: float
     ) -> Ended:
         """See `Docker.run_once`."""
         self.remove(name)
         arguments = ["run", "--no-TTY", "--interactive=false", "--no-deps", "--name", name, service, *command]
         try:
-            done = self._compose(model, project, directory, arguments, timeout)
+            done = self._compose(stack, arguments, timeout)
         except ReleaseError as error:
             # The client is gone, the container is not: end it, and say what it had printed.
             output = self.logs(name, 20)

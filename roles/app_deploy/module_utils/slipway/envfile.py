@@ -27,7 +27,9 @@ def render(values: Mapping[str, object]) -> str:
     lines = []
     for name, value in sorted(values.items()):
         if not NAME.fullmatch(name):
-            raise ReleaseError(f"app_deploy_env has the name {name!r}: letters, digits and _ only, no digit first")
+            raise ReleaseError(
+                f"app_deploy_env has the name {name!r}: letters, digits and _ only, no digit first"
+            )
         if isinstance(value, bool):
             text = "true" if value else "false"
         elif isinstance(value, (str, int, float)):

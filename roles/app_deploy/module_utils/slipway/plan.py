@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from . import compose, envfile, proxy
+from .docker import Stack
 from .journal import live
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def make(site: Site, request: Request, model: Model, pinned: Mapping[str, str]) 
     )
 
     derived = compose.derive(model, request, colour, "", pinned)
-    hashes = site.docker.hashes(derived, request.app, site.directory)
+    hashes = site.docker.hashes(Stack(derived, request.app, site.directory))
     existing = {item.service: item for item in containers}
     start: list[str] = []
     apply: list[str] = []

@@ -187,35 +187,35 @@ class Request:
         return tuple(service for service in self.services if service.kind == "singleton")
 
 
-def _build(
-    kind: type[Any], raw: Any, where: str
-) -> Any:  # noqa: ANN401 - JSON in, any of the dataclasses out
+def _value(wanted: str, value: object, where: str) -> object:
+    """Return a value if it is of the type that a dataclass names, or refuse it."""
+    if wanted.startswith("tuple[str, "):
+        if isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value):
+            return tuple(value)
+        raise ReleaseError(f"{where} must be a list of strings, not {value!r}")
+    if wanted in ("int", "float"):
+        allowed = int if wanted == "int" else (int, float)
+        if isinstance(value, allowed) and not isinstance(value, bool):
+            return value
+        raise ReleaseError(
+            f"{where} must be a {'whole number' if wanted == 'int' else 'number'}, not {value!r}"
+        )
+    if wanted in ("bool", "str") and not isinstance(value, bool if wanted == "bool" else str):
+        # Not shown: a value of the wrong type may be a secret in the wrong place.
+        raise ReleaseError(f"{where} must be {'true or false' if wanted == 'bool' else 'a string'}")
+    return value
+
+
+def _build(kind: type[Any], raw: object, where: str) -> Any:  # noqa: ANN401 - any of the dataclasses
     """Make a dataclass from a JSON object; refuse keys it does not have and values of another type."""
     if not isinstance(raw, dict):
         raise ReleaseError(f"{where} must be a mapping, not {raw!r}")
-    known = {item.name: item for item in fields(kind)}
+    known = {item.name: str(item.type) for item in fields(kind)}
     unknown = sorted(set(raw) - set(known))
     if unknown:
         raise ReleaseError(f"{where} has no setting {', '.join(unknown)}; it knows {', '.join(known)}")
-    values: dict[str, Any] = {}
-    for key, value in raw.items():
-        wanted = str(known[key].type)
-        if wanted.startswith("tuple[str"):
-            if not isinstance(value, (list, tuple)) or not all(isinstance(item, str) for item in value):
-                raise ReleaseError(f"{where}.{key} must be a list of strings, not {value!r}")
-            values[key] = tuple(value)
-        elif wanted in ("int", "float"):
-            if isinstance(value, bool) or not isinstance(value, (int, float)):
-                raise ReleaseError(f"{where}.{key} must be a number, not {value!r}")
-            values[key] = value
-        elif wanted == "bool" and not isinstance(value, bool):
-            raise ReleaseError(f"{where}.{key} must be true or false, not {value!r}")
-        elif wanted == "str" and not isinstance(value, str):
-            raise ReleaseError(f"{where}.{key} must be a string")
-        else:
-            values[key] = value
     try:
-        return kind(**values)
+        return kind(**{key: _value(known[key], value, f"{where}.{key}") for key, value in raw.items()})
     except TypeError as error:
         missing = str(error).rpartition(": ")[2].replace(" and ", ", ")
         raise ReleaseError(f"{where} lacks {missing}") from error
@@ -294,7 +294,12 @@ def parse(raw: Mapping[str, Any]) -> Request:
     request: Request = _build(
         Request, {key: value for key, value in values.items() if value is not None}, "the request"
     )
+    _check_request(request)
+    return request
 
+
+def _check_request(request: Request) -> None:
+    """Check what the types do not tell."""
     _check(request.tag, TAG, "tag")
     _check(request.app, NAME, "app_deploy_name")
     if not request.directory.startswith("/") or ".." in request.directory.split("/"):
@@ -309,13 +314,11 @@ def parse(raw: Mapping[str, Any]) -> Request:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ReleaseError(f"app_deploy_services names {', '.join(twice)} twice")
-    if not request.web:
-        raise ReleaseError(
-            "app_deploy_services has no service of kind web: name the one that serves requests"
-        )
     if not any(service.public for service in request.web):
-        raise ReleaseError("app_deploy_services has no public web service, so no switch could be proved")
+        raise ReleaseError(
+            "app_deploy_services has no public service of kind web: name the one that serves requests"
+        )
     for item in fields(Limits):
-        if getattr(request.limits, item.name) < (1 if item.name in ("gate_healthy", "retain") else 0):
-            raise ReleaseError(f"app_deploy_limits.{item.name} is too small")
-    return request
+        least = 1 if item.name in ("gate_healthy", "retain") else 0
+        if getattr(request.limits, item.name) < least:
+            raise ReleaseError(f"app_deploy_limits.{item.name} must be at least {least}")

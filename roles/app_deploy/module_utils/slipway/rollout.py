@@ -13,6 +13,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from . import compose, envfile, plan, proxy
+from .docker import Stack
 from .errors import ReleaseError
 from .journal import FAILED, LIVE, NOTHING_TO_DO, live
 
@@ -79,17 +80,18 @@ class Rollout:
                 return self.nothing_to_do(work)
             self.fact(work)
             derived = compose.derive(self.model, request, work.colour, self.id, work.pinned)
+            stack = Stack(derived, request.app, self.site.directory)
             if work.start or work.apply:
                 with self.stage("accessories"):
-                    self.accessories(derived, work)
+                    self.accessories(stack, work)
             if request.migrations.service:
-                self.migrate(derived, work)
+                self.migrate(stack, work)
             with self.stage("start"):
-                self.start(derived, work)
+                self.start(stack, work)
             with self.stage("gate"):
                 self.gate(work)
             with self.stage("switch"):
-                self.switch(derived, work)
+                self.switch(stack, work)
             self.journal.write(self.id, "commit")
         except Exception as error:
             self.fail(error)
@@ -128,17 +130,15 @@ class Rollout:
                 pulled[reference] = self.site.docker.pull(reference, self.request.limits.pull)
             self.images[name] = pulled[reference]
 
-    def accessories(self, derived: Model, work: Plan) -> None:
+    def accessories(self, stack: Stack, work: Plan) -> None:
         """Start what is absent or stopped; recreate only what was asked for by name."""
         for names, recreate in ((work.start, False), (work.apply, True)):
             if names:
                 self.note(f"{'recreating' if recreate else 'starting'} {', '.join(names)}")
                 limit = self.request.limits.accessories
-                self.site.docker.up(
-                    derived, self.request.app, self.site.directory, names, recreate=recreate, timeout=limit
-                )
+                self.site.docker.up(stack, names, recreate=recreate, timeout=limit)
 
-    def migrate(self, derived: Model, work: Plan) -> None:
+    def migrate(self, stack: Stack, work: Plan) -> None:
         """Bring the schema up to date from the new image, behind a backup; the old version goes on serving."""
         settings = self.request.migrations
         service = compose.coloured(settings.service, work.colour)
@@ -146,9 +146,7 @@ class Rollout:
         site = self.site
         if settings.check:
             with self.stage("pending"):
-                ended = site.docker.run_once(
-                    derived, self.request.app, site.directory, service, name, settings.check, settings.timeout
-                )
+                ended = site.docker.run_once(stack, service, name, settings.check, settings.timeout)
             site.docker.remove(name)
             if ended.code == 0:
                 return
@@ -156,9 +154,7 @@ class Rollout:
             with self.stage("backup"):
                 self.backup()
         with self.stage("migrate"):
-            ended = site.docker.run_once(
-                derived, self.request.app, site.directory, service, name, settings.command, settings.timeout
-            )
+            ended = site.docker.run_once(stack, service, name, settings.command, settings.timeout)
             if ended.code != 0:
                 raise ReleaseError(
                     f"the migration `{' '.join(settings.command)}` ended with exit code {ended.code}; "
@@ -195,10 +191,10 @@ class Rollout:
                 )
         self.journal.write(self.id, "fact", backup=path)
 
-    def start(self, derived: Model, work: Plan) -> None:
+    def start(self, stack: Stack, work: Plan) -> None:
         """Start the idle colour beside the live one."""
         names = [compose.coloured(service.name, work.colour) for service in self.request.web]
-        self.site.docker.up(derived, self.request.app, self.site.directory, names, recreate=True, timeout=0)
+        self.site.docker.up(stack, names, recreate=True, timeout=0)
 
     def gate(self, work: Plan) -> None:
         """Want consecutive healthy answers from each new container itself, and its own revision."""
@@ -257,7 +253,7 @@ class Rollout:
 
     def check_revision(self, service: Service, body: bytes) -> None:
         """Compare the revision that an application tells with the one that its image carries."""
-        wanted = self.images[service.name].revision or revision_in(self.request.tag)
+        wanted = self.revision(service)
         try:
             told = str(json.loads(body)[service.version_key])
         except (ValueError, KeyError, TypeError) as error:
@@ -270,7 +266,11 @@ class Rollout:
                 f"the new {service.name} says that it is {told}, but its image is {wanted}: the wrong build was pushed"
             )
 
-    def switch(self, derived: Model, work: Plan) -> None:
+    def revision(self, service: Service) -> str:
+        """Return the commit that a service's image was built from, as far as its label or the tag tell it."""
+        return self.images[service.name].revision or revision_in(self.request.tag)
+
+    def switch(self, stack: Stack, work: Plan) -> None:
         """Turn all traffic in one atomic step, prove it through the proxy, then start the new singletons."""
         self.stop_singletons(work.live)
         config = proxy.render(self.request, work.colour, self.id)
@@ -278,9 +278,7 @@ class Rollout:
         self.confirm(self.id, self.request)
         names = [compose.coloured(service.name, work.colour) for service in self.request.singletons]
         if names:
-            self.site.docker.up(
-                derived, self.request.app, self.site.directory, names, recreate=True, timeout=0
-            )
+            self.site.docker.up(stack, names, recreate=True, timeout=0)
             self.settle(names)
 
     def stop_singletons(self, release: Release | None) -> None:
@@ -341,7 +339,9 @@ class Rollout:
         assert work.live is not None  # noqa: S101 - the plan says so only of a live release
         self.note(f"{self.request.tag} is live already as release {work.live.id}: nothing to do")
         self.site.files.remove_tree(self.staging)
-        self.journal.write(self.id, "end", outcome=NOTHING_TO_DO, live=work.live.id)
+        self.journal.write(
+            self.id, "end", outcome=NOTHING_TO_DO, live=work.live.id, sha=work.live.facts["sha"]
+        )
         return NOTHING_TO_DO
 
     def fail(self, error: Exception) -> None:
@@ -366,7 +366,7 @@ class Rollout:
             with self.stage("retire"):
                 retire(self.site, self.request.app, keep=self.id)
         self.prune()
-        self.journal.write(self.id, "end", outcome=LIVE)
+        self.journal.write(self.id, "end", outcome=LIVE, live=self.id)
         self.journal.keep(JOURNAL_KEEPS)
 
     def drain(self, work: Plan) -> None:
@@ -433,7 +433,7 @@ class Rollout:
             "singletons": [
                 compose.coloured(service.name, work.colour) for service in self.request.singletons
             ],
-            "revision": {name: image.revision for name, image in self.images.items()},
+            "sha": self.revision(next(service for service in self.request.web if service.public)),
         }
         facts["services"] = [*facts["web"], *facts["singletons"]]
         self.journal.write(self.id, "fact", **facts)
