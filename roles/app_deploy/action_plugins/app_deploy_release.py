@@ -74,4 +74,4 @@ class ActionModule(ActionBase):  # type: ignore[misc] # Ansible ships no types
             f"release {result['live']} still serves" if result.get("live") else "nothing was live before"
         )
         reason = result.get("error", "it was cut off; the next release undoes it")
-        return {**answer, "failed": True, "msg": f"{reason} ({serving})"}
+        return {"failed": True, "release": release, "msg": f"{reason} ({serving})"}

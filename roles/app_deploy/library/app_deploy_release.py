@@ -232,7 +232,7 @@ def main() -> None:
         "registry": values["registry"],
     }
     if module.check_mode:
-        with tempfile.TemporaryDirectory(dir=module.tmpdir) as scratch:
+        with tempfile.TemporaryDirectory(prefix="slipway-") as scratch:
             place = Path(scratch, "slipway")
             place.write_bytes(application())
             call(module, [str(place), "check"], given)

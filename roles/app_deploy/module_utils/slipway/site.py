@@ -61,6 +61,7 @@ class Site:
     def keep_request(self, release: str, request: Request) -> None:
         """Keep what was asked for beside its compose files, the secrets in the env file only (mode 0600)."""
         directory = self.release_directory(release)
+        self.files.make_directory(f"{self.directory}/releases", 0o700)
         self.files.make_directory(directory, 0o700)
         for name, text in request.compose:
             self.files.write(f"{directory}/{name}", text, 0o600)
