@@ -213,24 +213,11 @@ def main() -> None:
     values = module.params
     directory = Path(values["directory"])
     if values["operation"] == "follow":
-        where = ["--directory", str(directory), "follow", values["release"]]
-        call(
-            module,
-            [
-                str(directory / "bin" / "slipway"),
-                *where,
-                "--seen",
-                str(values["seen"]),
-                "--wait",
-                str(values["wait"]),
-            ],
-        )
-    given = {
-        **values["request"],
-        "directory": str(directory),
-        "env": values["env"],
-        "registry": values["registry"],
-    }
+        what = ["--directory", str(directory), "follow", values["release"]]
+        how = ["--seen", str(values["seen"]), "--wait", str(values["wait"])]
+        call(module, [str(directory / "bin" / "slipway"), *what, *how])
+    apart = {key: values[key] for key in ("env", "secrets", "env_file", "registry")}
+    given = {**(values["request"] or {}), "directory": str(directory), **apart}
     if module.check_mode:
         with tempfile.TemporaryDirectory(prefix="slipway-") as scratch:
             place = Path(scratch, "slipway")

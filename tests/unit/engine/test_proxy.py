@@ -1,0 +1,70 @@
+"""What the proxy is told."""
+
+import json
+from typing import Any
+
+from memory import request
+from slipway import proxy
+
+WEB = {"name": "web", "kind": "web", "port": 80, "health_path": "/up"}
+
+
+def render(**changes: object) -> dict[str, Any]:
+    return proxy.render(request(**changes), "green", "7-sha-aaaaaaa")["http"]
+
+
+def test_all_traffic_goes_to_one_colour_and_is_marked() -> None:
+    http = render()
+    assert http["routers"]["web"] == {
+        "rule": "(PathPrefix(`/`))",
+        "entryPoints": ["web"],
+        "service": "web-green",
+        "middlewares": ["release"],
+    }
+    assert http["services"]["web-green"]["loadBalancer"]["servers"] == [{"url": "http://web-green:80"}]
+    assert http["middlewares"]["release"]["headers"]["customResponseHeaders"] == {
+        "X-Slipway-Release": "7-sha-aaaaaaa"
+    }
+
+
+def test_inside_the_network_the_proxy_answers_for_the_services_name() -> None:
+    router = render()["routers"]["web-internal"]
+    assert (router["rule"], router["entryPoints"]) == ("Host(`web`)", ["internal"])
+
+
+def test_several_web_services_switch_in_one_file() -> None:
+    front = {
+        "name": "front",
+        "kind": "web",
+        "port": 3000,
+        "health_path": "/",
+        "paths": ["/app"],
+        "hosts": ["a.b", "*.c.d"],
+    }
+    http = render(services=[WEB, front])
+    assert set(http["services"]) == {"web-green", "front-green"}
+    assert (
+        http["routers"]["front"]["rule"]
+        == "(Host(`a.b`) || HostRegexp(`^[^.]+\\.c\\.d$`)) && (PathPrefix(`/app`))"
+    )
+
+
+def test_a_private_service_has_no_public_route() -> None:
+    http = render(services=[WEB, {**WEB, "name": "inner", "public": False}])
+    assert "inner" not in http["routers"]
+    assert "inner-internal" in http["routers"]
+
+
+def test_https_redirects_plain_http() -> None:
+    http = render(proxy={"service": "proxy", "tls_entrypoint": "websecure"})
+    assert http["routers"]["web"]["tls"] == {"certResolver": "letsencrypt"}
+    assert http["routers"]["web"]["entryPoints"] == ["websecure"]
+    assert http["routers"]["web-to-https"]["middlewares"] == ["release", "to-https"]
+    assert http["middlewares"]["to-https"] == {"redirectScheme": {"scheme": "https", "permanent": True}}
+
+
+def test_the_file_says_who_wrote_it_and_is_json_otherwise() -> None:
+    text = proxy.dump({"http": {}}, "7-sha-aaaaaaa")
+    first, _, rest = text.partition("\n")
+    assert "7-sha-aaaaaaa" in first
+    assert json.loads(rest) == {"http": {}}

@@ -1,0 +1,116 @@
+"""Wrong settings: each is refused in one line that names it."""
+
+from typing import Any
+
+import pytest
+from memory import REQUEST, request
+from slipway import envfile
+from slipway.errors import ReleaseError
+
+WEB: dict[str, Any] = {"name": "web", "kind": "web", "port": 80, "health_path": "/up"}
+
+WRONG: list[tuple[dict[str, Any], str]] = [
+    ({"tag": ""}, "no tag to release"),
+    ({"tag": "a b"}, "tag is 'a b'"),
+    ({"tag": "-rf"}, "tag is '-rf'"),
+    ({"tag": "$(id)"}, "tag is"),
+    ({"tag": "a\n"}, "tag is"),
+    ({"tag": "ä"}, "tag is"),
+    ({"tag": "x" * 129}, "tag is"),
+    ({"tag": "../x"}, "tag is"),
+    ({"tag": 7}, "tag must be a string"),
+    ({"app": "Shop"}, "app_deploy_name is 'Shop'"),
+    ({"app": "../etc"}, "app_deploy_name"),
+    ({"app": ""}, "app_deploy_name is ''"),
+    ({"app": "{{ x }}"}, "app_deploy_name"),
+    ({"directory": "opt"}, "app_deploy_directory is 'opt'"),
+    ({"directory": "/opt/../etc"}, "app_deploy_directory"),
+    ({"compose": []}, "app_deploy_compose_files names no file"),
+    ({"compose": [["../x.yml", ""]]}, "the name of a compose file is"),
+    ({"compose": [1]}, "app_deploy_compose_files must be a list of files"),
+    ({"services": {}}, "app_deploy_services must be a list"),
+    ({"services": []}, "no public service of kind web"),
+    ({"services": ["web"]}, "an entry of app_deploy_services must be a mapping"),
+    ({"services": [{"name": "web"}]}, "lacks 'kind'"),
+    ({"services": [{**WEB, "kind": "cron"}]}, "web: kind is 'cron'"),
+    ({"services": [{**WEB, "port": 0}]}, "web: port is 0"),
+    ({"services": [{**WEB, "port": 70000}]}, "web: port is 70000"),
+    ({"services": [{**WEB, "port": "80"}]}, "port must be a whole number, not '80'"),
+    ({"services": [{**WEB, "port": True}]}, "port must be a whole number, not True"),
+    ({"services": [{**WEB, "health_path": "up"}]}, "web: health_path is 'up'"),
+    ({"services": [{**WEB, "health_path": ""}]}, "web: health_path is ''"),
+    ({"services": [{**WEB, "ready_path": "/a b"}]}, "ready_path or version_path"),
+    ({"services": [{**WEB, "hosts": ["a`) || Host(`b"]}]}, "web: a host name is"),
+    ({"services": [{**WEB, "hosts": "a.b"}]}, "hosts must be a list of strings"),
+    ({"services": [{**WEB, "paths": ["/`"]}]}, "must not contain a backtick"),
+    ({"services": [{**WEB, "name": "a b"}]}, "the name of a service"),
+    ({"services": [{**WEB, "colour": "red"}]}, "has no setting colour"),
+    ({"services": [WEB, WEB]}, "names web twice"),
+    ({"services": [{**WEB, "public": False}]}, "no public service"),
+    ({"services": [{**WEB, "public": "yes"}]}, "public must be true or false"),
+    ({"proxy": {"port": 80}}, "app_deploy_proxy has no setting port; it knows service, url"),
+    ({"proxy": []}, "app_deploy_proxy must be a mapping"),
+    ({"migrations": {"command": "alembic upgrade head"}}, "command must be a list of strings"),
+    ({"migrations": {"timeout": "10m"}}, "timeout must be a number"),
+    ({"limits": {"drain": -1}}, "app_deploy_limits.drain must be at least 0"),
+    ({"limits": {"retain": 0}}, "app_deploy_limits.retain must be at least 1"),
+    ({"limits": {"gate_healthy": 1.5}}, "gate_healthy must be a whole number"),
+    ({"env": {"A B": "1"}}, "app_deploy_env has the name 'A B'"),
+    ({"env": {"A": None}}, "app_deploy_env: A must be a string"),
+    ({"env": {"A": ["1"]}}, "app_deploy_env: A must be a string"),
+    ({"env": "A=1"}, "app_deploy_env must be a mapping"),
+    ({"secrets": ["x"]}, "app_deploy_secrets must be a mapping"),
+    ({"registry": {"user": "x"}}, "app_deploy_registry has no setting user"),
+    ({"colour": "red"}, "the request has no setting colour"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), WRONG, ids=[message for _, message in WRONG])
+def test_refused_in_one_line(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ReleaseError) as caught:
+        request(**change)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_secrets_are_neither_shown_nor_told() -> None:
+    wanted = request(
+        secrets={"PASSWORD": "hunter22"},
+        registry={"host": "ghcr.io", "username": "u", "password": "p4ssw0rd"},
+    )
+    assert "hunter22" not in repr(wanted)
+    assert "p4ssw0rd" not in repr(wanted)
+
+
+def test_secrets_win_over_plain_values_in_the_env_file() -> None:
+    assert request(env={"A": "1", "B": True}, secrets={"A": "2"}).env == "A='2'\nB='true'\n"
+
+
+def test_a_whole_env_file_is_taken_as_it_is_and_its_values_are_secret() -> None:
+    text = "# comment\nexport PASSWORD='hunter22'\n"
+    wanted = request(env_file=text, env={"IGNORED": "1"})
+    assert wanted.env == text
+    assert wanted.secrets == ("hunter22",)
+
+
+@pytest.mark.parametrize(
+    ("value", "line"),
+    [
+        ("a b#c", "A='a b#c'"),
+        ("$HOME", "A='$HOME'"),
+        ('say "hi"', "A='say \"hi\"'"),
+        ("it's $5", 'A="it\'s \\$5"'),
+        ("back\\slash", 'A="back\\\\slash"'),
+        (7, "A='7'"),
+    ],
+)
+def test_values_are_quoted_for_compose(value: object, line: str) -> None:
+    assert envfile.render({"A": value}) == line + "\n"
+
+
+def test_long_secrets_are_hidden_and_short_ones_would_hide_words() -> None:
+    assert envfile.hide("the password hunter22 of ann", ("hunter22", "of")) == "the password ******** of ann"
+
+
+def test_the_request_of_the_tests_has_every_kind_of_service() -> None:
+    assert {service["kind"] for service in REQUEST["services"]} == {"web", "singleton"}
