@@ -1,5 +1,6 @@
 """The least that Slipway asks of an application: a port and a health path."""
 
+import os
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import ClassVar
 
@@ -10,9 +11,9 @@ class Handler(BaseHTTPRequestHandler):
     """Answers 200 to everything."""
 
     protocol_version = "HTTP/1.1"
-    words: ClassVar[bytes] = b"hello\n"
+    words: ClassVar[bytes] = os.environ["GREETING"].encode() + b"\n"
 
-    def do_GET(self) -> None:  # noqa: N802 - the library's name
+    def do_GET(self) -> None:
         """Greet."""
         self.send_response(200)
         self.send_header("Content-Length", str(len(self.words)))

@@ -56,7 +56,7 @@ REQUEST: dict[str, Any] = {
 }
 
 
-def request(tag: str = "sha-aaaaaaa", **changes: object) -> Request:
+def request(tag: str = "sha-aaaaaaa", **changes: Any) -> Request:  # noqa: ANN401 - any setting
     """Make a request for a release of the shop."""
     return parse({**copy.deepcopy(REQUEST), "tag": tag, **changes})
 

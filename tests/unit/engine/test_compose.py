@@ -1,11 +1,13 @@
 """What a release makes of the user's compose model."""
 
 import copy
+from typing import Any
 
 import pytest
-from memory import MODEL, REQUEST, request
 from slipway import compose, proxy
 from slipway.errors import ReleaseError
+
+from tests.unit.engine.memory import MODEL, REQUEST, request
 
 PINNED = {"web": "ghcr.io/acme/shop@sha256:1", "bot": "ghcr.io/acme/shop@sha256:1"}
 
@@ -82,9 +84,7 @@ def test_relative_binds_belong_to_the_application_not_to_the_release() -> None:
         ({"apply_accessories": ["web"]}, "accessories names web"),
     ],
 )
-def test_settings_that_do_not_fit_the_compose_files_are_refused(
-    change: dict[str, object], message: str
-) -> None:
+def test_settings_that_do_not_fit_the_compose_files_are_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ReleaseError, match=message):
         compose.check(MODEL, request(**change))
 

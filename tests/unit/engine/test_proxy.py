@@ -3,14 +3,16 @@
 import json
 from typing import Any
 
-from memory import request
 from slipway import proxy
+
+from tests.unit.engine.memory import request
 
 WEB = {"name": "web", "kind": "web", "port": 80, "health_path": "/up"}
 
 
-def render(**changes: object) -> dict[str, Any]:
-    return proxy.render(request(**changes), "green", "7-sha-aaaaaaa")["http"]
+def render(**changes: Any) -> dict[str, Any]:  # noqa: ANN401 - any setting
+    http: dict[str, Any] = proxy.render(request(**changes), "green", "7-sha-aaaaaaa")["http"]
+    return http
 
 
 def test_all_traffic_goes_to_one_colour_and_is_marked() -> None:

@@ -3,9 +3,10 @@
 from typing import Any
 
 import pytest
-from memory import REQUEST, request
 from slipway import envfile
 from slipway.errors import ReleaseError
+
+from tests.unit.engine.memory import REQUEST, request
 
 WEB: dict[str, Any] = {"name": "web", "kind": "web", "port": 80, "health_path": "/up"}
 

@@ -1,10 +1,13 @@
 """The way of a release, on an in-memory server."""
 
+from collections.abc import Callable
+
 import pytest
-from memory import DIRECTORY, Memory, request
 from slipway.docker import Ended, Stack
 from slipway.errors import ReleaseError
 from slipway.rollout import Rollout
+
+from tests.unit.engine.memory import DIRECTORY, Memory, request
 
 
 def deploy(memory: Memory, tag: str, **changes: object) -> str:
@@ -102,7 +105,7 @@ def test_a_stopped_accessory_is_started(live: Memory) -> None:
     assert "db" in live.running()
 
 
-FAULTS = {
+FAULTS: dict[str, tuple[str, Callable[[Memory], object], str]] = {
     "unknown tag": ("sha-0000000", lambda _: None, "no image ghcr.io/acme/shop:sha-0000000"),
     "files not valid": (
         "sha-bbbbbbb",
@@ -232,7 +235,8 @@ def test_a_release_that_was_cut_off_after_its_switch_is_finished_by_the_next(liv
     def cut(*_: object) -> int:
         raise KeyboardInterrupt
 
-    live.docker.connections, connections = cut, live.docker.connections  # type: ignore[method-assign]
+    connections = live.docker.connections
+    live.docker.connections = cut  # type: ignore[method-assign,assignment]
     with pytest.raises(KeyboardInterrupt):
         deploy(live, "sha-bbbbbbb")
     live.docker.connections = connections  # type: ignore[method-assign]

@@ -1,0 +1,41 @@
+"""Another application, on the same server, by settings alone."""
+
+from __future__ import annotations
+
+import urllib.request
+from typing import TYPE_CHECKING
+
+from lab import play, state
+from lab.build import build
+
+if TYPE_CHECKING:
+    from tests.e2e.server import Server
+
+FOLDER = state.ROOT / "tests/e2e/hello"
+
+
+def test_an_application_with_a_port_and_a_health_path_alone(server: Server) -> None:
+    """It has no version path: the release header tells its releases apart. The first application goes on."""
+    url = f"http://{server.vps.address}:8080"
+    settings = ("-e", f"@{FOLDER}/settings.yml", "-e", f"healthcheck_url={url}")
+    done = play.run("site.yml", *settings, hosts=[server.vps.name])
+    assert done.returncode == 0, done.stdout
+    first = server.status()["live"]["release"]
+    for number, tag in enumerate(("sha-1111111", "sha-2222222"), start=1):
+        build(tag, context=FOLDER, repository="slipway/hello", build_args={"GREETING": f"hello {number}"})
+        done = play.run("deploy.yml", *settings, "-e", f"tag={tag}", hosts=[server.vps.name])
+        assert done.returncode == 0, done.stdout
+        with urllib.request.urlopen(f"{url}/", timeout=5) as answer:
+            assert answer.headers["X-Slipway-Release"] == f"{number}-{tag}"
+            assert answer.read() == f"hello {number}\n".encode()
+    assert server.status()["live"]["release"] == first
+
+
+def test_inside_the_network_the_services_name_reaches_the_live_release(server: Server) -> None:
+    """The worker of the reference application asks for http://app:8000."""
+    live = server.status()["live"]
+    ask = (
+        "import urllib.request as u; print(u.urlopen('http://app:8000/health').headers['X-Slipway-Release'])"
+    )
+    told = server.must(f'docker exec project-manager-worker-{live["colour"]}-1 python -c "{ask}"')
+    assert told.strip() == live["release"]
