@@ -87,7 +87,8 @@ def vault(tmp_path: Path) -> Path:
     """A vault that ansible-vault encrypted with the password `right`."""
     password, path = tmp_path / "password", tmp_path / "vault.yml"
     password.write_text("right\n")
-    path.write_text((state.path("vault.yml")).read_text())
+    secrets = {file.name: file.read_text().strip() for file in state.path("secrets").iterdir()}
+    path.write_text(json.dumps({"app_deploy_secrets": secrets}))
     program = state.ROOT / ".venv/bin/ansible-vault"
     subprocess.run(
         [program, "encrypt", "--vault-password-file", password, path], check=True, capture_output=True

@@ -1,0 +1,27 @@
+"""Tasks may have a due date; the worker marks those past it."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+
+INDEX = "tasks_waiting_due_at"
+
+
+def upgrade() -> None:
+    """Add two columns and the worker's index, without blocking writes to a table that is in use."""
+    op.add_column("tasks", sa.Column("due_at", sa.DateTime(timezone=True)))
+    # A constant default needs no rewrite of the table since PostgreSQL 11.
+    op.add_column("tasks", sa.Column("overdue", sa.Boolean, server_default=sa.false(), nullable=False))
+    # CONCURRENTLY cannot run inside a transaction; an interrupted run leaves an invalid index behind.
+    with op.get_context().autocommit_block():
+        op.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {INDEX}")
+        op.execute(f"CREATE INDEX CONCURRENTLY {INDEX} ON tasks (due_at) WHERE NOT done AND NOT overdue")
+
+
+def downgrade() -> None:
+    """Forget due dates."""
+    op.drop_index(INDEX, "tasks")
+    op.drop_column("tasks", "overdue")
+    op.drop_column("tasks", "due_at")

@@ -1,0 +1,135 @@
+"""How an answer is judged: every way to be wrong has its own line, and the line stays one line."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+FILE = Path(__file__).resolve().parents[3] / "roles/healthcheck/filter_plugins/healthcheck.py"
+EXPECTED = {"url": "https://pm.example.com/", "release": "", "version_key": "sha"}
+SHA = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture(scope="module")
+def plugin() -> ModuleType:
+    # Loaded as Ansible does it: from its file, as no package holds it.
+    spec = importlib.util.spec_from_file_location("healthcheck_filters", FILE)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def judge(plugin: ModuleType, answer: dict[str, Any], check: dict[str, Any], **expected: str) -> str:
+    line: str = plugin.healthcheck_finding(
+        {"status": 200, "content": "", **answer},
+        {"name": "n", "path": "/p", **check},
+        {**EXPECTED, **expected},
+    )
+    assert "\n" not in line
+    return line
+
+
+@pytest.mark.parametrize(
+    ("answer", "check", "expected"),
+    [
+        ({}, {}, {}),
+        ({"status": 404}, {"status": [401, 404]}, {}),
+        ({"status": 404}, {"status": 404}, {}),
+        ({"x_slipway_release": "a"}, {}, {"release": "a"}),
+        ({"content": f'{{"sha": "{SHA}"}}'}, {"sha": SHA}, {}),
+        ({"content": f'{{"sha": "{SHA}"}}'}, {"sha": SHA[:7].upper()}, {}),
+        ({"content": f'{{"sha": "{SHA[:8]}"}}'}, {"sha": SHA}, {}),
+        ({"content": '{"commit": "v1"}'}, {"sha": "v1"}, {"version_key": "commit"}),
+        ({"content": "one\ntwo"}, {"contains": "^one\ntwo$"}, {}),
+    ],
+)
+def test_right(
+    plugin: ModuleType, answer: dict[str, Any], check: dict[str, Any], expected: dict[str, str]
+) -> None:
+    assert judge(plugin, answer, check, **expected) == ""
+
+
+@pytest.mark.parametrize(
+    ("answer", "check", "expected", "problem"),
+    [
+        ({"status": 500}, {}, {}, "answered 500, expected 200. Next: read the log"),
+        ({"status": 404}, {}, {}, "answered 404, expected 200. Next: see that healthcheck_checks is right"),
+        (
+            {"status": 404},
+            {"setting": "healthcheck_ready_path"},
+            {},
+            "see that healthcheck_ready_path is right",
+        ),
+        ({"status": 200}, {"status": [301, 302]}, {}, "answered 200, expected 301 or 302. Next: "),
+        ({"status": 500, "attempts": 3}, {}, {}, "expected 200 after 3 attempts. Next: "),
+        (
+            {"status": -1, "msg": "Connection failure: timed out"},
+            {},
+            {},
+            "cannot be reached: 'Connection failure: timed out'",
+        ),
+        (
+            {"status": -1, "msg": "certificate verify failed"},
+            {},
+            {},
+            "has no valid certificate: 'certificate verify failed'",
+        ),
+        ({"x_slipway_release": "a"}, {}, {"release": "b"}, "came from release 'a', expected b. Next: "),
+        ({}, {}, {"release": "b"}, "has no header X-Slipway-Release, expected b. Next: "),
+        ({"content": '{"sha": "fff"}'}, {"sha": SHA}, {}, f"reports sha 'fff', expected {SHA}. Next: "),
+        ({"content": f'{{"sha": "{SHA[:6]}"}}'}, {"sha": SHA}, {}, "reports sha '012345'"),
+        ({"content": '{"sha": ""}'}, {"sha": SHA}, {}, "reports sha ''"),
+        (
+            {"content": "<html>"},
+            {"sha": SHA},
+            {},
+            "is no JSON with the key sha. Next: correct healthcheck_version_path",
+        ),
+        ({"content": "[1]"}, {"sha": SHA}, {}, "is no JSON with the key sha"),
+        (
+            {"content": '{"sha": 1}'},
+            {"sha": SHA},
+            {"version_key": "commit"},
+            "is no JSON with the key commit",
+        ),
+        ({"content": "one"}, {"contains": "two\nthree"}, {}, r"lacks 'two\nthree'. Next: "),
+        ({"content": "one"}, {"contains": "("}, {}, "contains is no regular expression"),
+        (
+            {"redirected": True, "url": "https://other/", "status": 500},
+            {},
+            {},
+            "(redirected to https://other/) answered 500",
+        ),
+    ],
+)
+def test_wrong(
+    plugin: ModuleType, answer: dict[str, Any], check: dict[str, Any], expected: dict[str, str], problem: str
+) -> None:
+    line = judge(plugin, answer, check, **expected)
+
+    assert line.startswith("n: GET https://pm.example.com/p ")
+    assert problem in line
+
+
+def test_what_a_server_sends_is_cut(plugin: ModuleType) -> None:
+    line = judge(plugin, {"x_slipway_release": "x" * 5000}, {}, release="b")
+
+    assert len(line) < 400
+
+
+def test_findings_leave_out_what_was_skipped_and_name_what_was_not_asked(plugin: ModuleType) -> None:
+    asked = [{"name": name, "path": "/"} for name in ("one", "two", "three", "four")]
+    answers = [{"skipped": True}, {"status": 200}, {"status": -1, "msg": "no"}]
+
+    unreachable, left = plugin.healthcheck_findings(answers, asked, EXPECTED)
+
+    assert unreachable.startswith("three: ")
+    assert left == "1 more not asked: four"

@@ -1,0 +1,238 @@
+"""The role, run for real by ansible-playbook against a small server: exit code, and what a person reads."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+ROLES = Path(__file__).resolve().parents[3] / "roles"
+PLAYBOOK = """
+- hosts: all
+  connection: local
+  gather_facts: false
+  roles: [healthcheck]
+"""
+SHA = "0123456789abcdef0123456789abcdef01234567"
+PASSWORD = "hunter2-hunter2"
+
+
+@dataclass
+class Application:
+    """Answers 200, release `one` and a JSON body to everything, apart from the paths in `answers`."""
+
+    url: str = ""
+    answers: dict[str, Callable[[int], tuple[int, object]]] = field(default_factory=dict)
+    asked: Counter[str] = field(default_factory=Counter)
+    headers: dict[str, dict[str, str]] = field(default_factory=dict)
+
+
+@pytest.fixture
+def application() -> Iterator[Application]:
+    application = Application(answers={"/version": lambda _: (200, {"sha": SHA})})
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            application.asked[self.path] += 1
+            application.headers[self.path] = dict(self.headers.items())
+            answer = application.answers.get(self.path)
+            status, body = answer(application.asked[self.path]) if answer else (200, {"name": "a project"})
+            self.send_response(status)
+            self.send_header("X-Slipway-Release", "one")
+            if status == 302:
+                self.send_header("Location", "/elsewhere")
+            self.end_headers()
+            self.wfile.write(json.dumps(body).encode())
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    application.url = f"http://127.0.0.1:{server.server_port}"
+    thread = Thread(target=server.serve_forever, args=(0.02,))
+    thread.start()
+    yield application
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@dataclass
+class Run:
+    code: int
+    text: str
+
+    @property
+    def lines(self) -> list[str]:
+        """What the last task told, a line per finding."""
+        shown = self.text.partition("FAILED! =>")[2] or self.text.partition("ok: [server] =>")[2]
+        # A YAML block, so that no line is wrapped.
+        block = shown.partition("msg: |-\n")[2].partition("PLAY RECAP")[0]
+        return [line.strip() for line in block.splitlines() if line.strip()]
+
+
+def play(folder: Path, *options: str, **settings: Any) -> Run:  # noqa: ANN401 - any setting of the role
+    (folder / "play.yml").write_text(PLAYBOOK)
+    (folder / "settings.json").write_text(
+        json.dumps({f"healthcheck_{name}": value for name, value in {"delay": 0, **settings}.items()})
+    )
+    done = subprocess.run(
+        [
+            *(Path(sys.executable).with_name("ansible-playbook"), "-i", "server,", "play.yml"),
+            *("-e", "@settings.json", *options),
+        ],
+        cwd=folder,
+        env={**os.environ, "ANSIBLE_ROLES_PATH": str(ROLES), "ANSIBLE_CALLBACK_RESULT_FORMAT": "yaml"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return Run(done.returncode, done.stdout + done.stderr)
+
+
+def test_a_release_that_works(application: Application, tmp_path: Path) -> None:
+    """With every proof there is, an application that becomes ready late, and a check whose header is a secret."""
+    application.answers["/ready"] = lambda attempt: (503 if attempt < 3 else 200, {})
+    application.answers["/old"] = lambda _: (302, {})
+    run = play(
+        tmp_path,
+        "-v",
+        url=f"{application.url}/",
+        host_header="pm.example.com",
+        release="one",
+        sha=SHA[:7],
+        version_path="/version",
+        ready_path="/ready",
+        attempts=3,
+        checks=[
+            {"name": "projects are listed", "path": "/api/projects", "contains": r'^\{"name": "a \w+"\}$'},
+            {"name": "old page moved", "path": "/old", "status": [301, 302]},
+            {"name": "inside", "path": "/inside", "headers": {"Authorization": f"Bearer {PASSWORD}"}},
+        ],
+    )
+
+    assert run.code == 0, run.text
+    assert "changed=0" in run.text
+    assert application.asked == {"/version": 1, "/ready": 3, "/api/projects": 1, "/old": 1, "/inside": 1}
+    assert {headers["Host"] for headers in application.headers.values()} == {"pm.example.com"}
+    assert application.headers["/inside"]["Authorization"] == f"Bearer {PASSWORD}"
+    assert PASSWORD not in run.text
+
+
+def test_each_check_that_fails_is_one_line(application: Application, tmp_path: Path) -> None:
+    application.answers |= {"/version": lambda _: (200, {"sha": "f" * 40}), "/ready": lambda _: (503, {})}
+    run = play(
+        tmp_path,
+        url=application.url,
+        release="one",
+        sha=SHA,
+        version_path="/version",
+        ready_path="/ready",
+        attempts=1,
+        checks=[
+            {"name": "fine", "path": "/"},
+            {"name": "page", "path": "/page", "contains": "Welcome"},
+            {"name": "inside", "path": "/inside", "status": 401, "headers": {"Authorization": PASSWORD}},
+        ],
+    )
+
+    assert run.code == 2, run.text
+    version, ready, page, inside = run.lines
+    url = application.url
+    assert version.startswith(f"version: GET {url}/version reports sha '{'f' * 40}', expected {SHA}. Next: ")
+    assert ready.startswith(f"ready: GET {url}/ready answered 503, expected 200. Next: ")
+    assert page.startswith(f"page: GET {url}/page lacks 'Welcome'. Next: ")
+    assert inside.startswith(f"inside: GET {url}/inside answered 200, expected 401. Next: ")
+    assert "healthcheck_attempts" in ready
+    assert "healthcheck_checks" in page
+    assert PASSWORD not in run.text
+    assert "changed=0" in run.text
+    assert application.asked["/"] == 1
+
+
+def test_another_release_answers(application: Application, tmp_path: Path) -> None:
+    run = play(tmp_path, url=application.url, release="two", ready_path="/ready", attempts=1)
+
+    assert run.code == 2, run.text
+    assert len(run.lines) == 1, run.lines
+    assert (
+        f"ready: GET {application.url}/ready came from release 'one', expected two. Next: see that"
+        in run.lines[0]
+    )
+
+
+def test_nobody_listens(tmp_path: Path) -> None:
+    checks = [{"name": "page", "path": "/"}]
+    run = play(tmp_path, url="http://127.0.0.1:1", ready_path="/ready", attempts=2, checks=checks)
+
+    assert run.code == 2, run.text
+    ready, left = run.lines
+    assert ready.startswith(
+        "ready: GET http://127.0.0.1:1/ready cannot be reached: '[Errno 111] Connection refused' after 2 attempts."
+        " Next: see that healthcheck_url is"
+    )
+    assert left == "1 more not asked: page"
+
+
+def test_check_mode_tells_and_does_not_fail(application: Application, tmp_path: Path) -> None:
+    application.answers["/new"] = lambda _: (404, {})
+    run = play(
+        tmp_path,
+        "--check",
+        url=application.url,
+        release="two",
+        sha="abcdef0",
+        version_path="/version",
+        ready_path="/ready",
+        checks=[
+            {"name": "order", "path": "/order", "method": "POST"},
+            {"name": "new page", "path": "/new"},
+        ],
+    )
+
+    assert run.code == 0, run.text
+    assert "changed=0" in run.text
+    assert application.asked == {"/ready": 1, "/new": 1}
+    assert len(run.lines) == 1, run.text
+    assert (
+        f"new page: GET {application.url}/new answered 404, expected 200. Next: see that healthcheck_checks"
+        in run.text
+    )
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"ready_path": "/ready"}, "missing required arguments: healthcheck_url"),
+        (
+            {"url": f"http://me:{PASSWORD}@host", "ready_path": "/"},
+            "healthcheck_url: write it as https://HOST",
+        ),
+        (
+            {"url": "http://host"},
+            "nothing would be checked: set healthcheck_ready_path or healthcheck_checks",
+        ),
+        ({"url": "http://host", "ready_path": "/", "attempts": 0}, "healthcheck_attempts is 0: set it to 1"),
+        ({"url": "http://host", "ready_path": "ready"}, "does not begin with a slash"),
+    ],
+)
+def test_settings_that_cannot_work(tmp_path: Path, settings: dict[str, Any], message: str) -> None:
+    run = play(tmp_path, **settings)
+
+    assert run.code == 2, run.text
+    assert message in run.text
+    assert PASSWORD not in run.text
+    assert "Ask the public address" not in run.text
