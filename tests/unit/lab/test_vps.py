@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import json
 import socket
+import subprocess
 import threading
 from typing import TYPE_CHECKING
 
 import pytest
 
-from lab import ports, vps
+from lab import engine, ports, vps
 from lab.errors import LabError
 
 if TYPE_CHECKING:
@@ -32,11 +33,56 @@ def test_an_unknown_release_is_refused() -> None:
         vps.up("web", "sid")
 
 
-def test_what_reaches_past_the_container_is_dropped() -> None:
-    dropped = {option.partition("=")[2] for option in vps.RUN_OPTIONS if option.startswith("--cap-drop=")}
+class Engine:
+    """Takes `docker create`, but cannot drop the capabilities it does not have, as Docker 26 in a sandbox."""
 
-    assert dropped == {"SYS_RESOURCE", "SYS_TIME", "SYS_MODULE", "SYS_BOOT"}
+    def __init__(self, *lacking: str, failure: str = "") -> None:
+        self.lacking = lacking
+        self.failure = failure
+        self.commands: list[tuple[str, ...]] = []
+
+    def call(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        self.commands.append(arguments)
+        refused = [name for name in self.lacking if f"--cap-drop={name}" in arguments]
+        message = (
+            f'invalid CapDrop: capability not available in the current environment: "CAP_{refused[0]}"'
+            if refused
+            else self.failure
+        )
+        return subprocess.CompletedProcess(arguments, bool(message), "", message)
+
+    @property
+    def dropped(self) -> set[str]:
+        return {option.partition("=")[2] for option in self.commands[-1] if option.startswith("--cap-drop=")}
+
+
+def test_what_reaches_past_the_container_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    docker = Engine()
+    monkeypatch.setattr(engine, "call", docker.call)
+
+    vps.create_container("--name", "web")
+
+    assert docker.dropped == {"SYS_RESOURCE", "SYS_TIME", "SYS_MODULE", "SYS_BOOT"}
     assert "--privileged" not in vps.RUN_OPTIONS
+
+
+def test_what_the_engine_lacks_needs_no_dropping(monkeypatch: pytest.MonkeyPatch) -> None:
+    docker = Engine("SYS_RESOURCE", "SYS_BOOT")
+    monkeypatch.setattr(engine, "call", docker.call)
+
+    vps.create_container("--name", "web")
+
+    assert docker.dropped == {"SYS_TIME", "SYS_MODULE"}
+
+
+@pytest.mark.parametrize("message", ["no space left", 'invalid CapDrop: unknown capability: "CAP_OTHER"'])
+def test_any_other_refusal_is_told(message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    docker = Engine(failure=message)
+    monkeypatch.setattr(engine, "call", docker.call)
+
+    with pytest.raises(LabError, match="could not be made"):
+        vps.create_container("--name", "web")
+    assert len(docker.commands) == 1
 
 
 def test_ssh_trusts_the_pinned_keys_alone(state_directory: Path) -> None:
