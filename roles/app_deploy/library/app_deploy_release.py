@@ -98,9 +98,10 @@ actions:
   returned: in check mode
 """
 
-import hashlib
+import importlib.util
 import io
 import json
+import marshal
 import os
 import pkgutil
 import subprocess
@@ -111,52 +112,91 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
-# Named one by one because Ansible ships to the server what it finds imported here.
-from ansible.module_utils.slipway import (  # noqa: F401
-    cli,
-    compose,
-    docker,
-    envfile,
-    errors,
-    host,
-    journal,
-    lock,
-    plan,
-    proxy,
-    request,
-    rollout,
-    site,
-)
-
 PACKAGE = "ansible.module_utils.slipway"
 PARTS = (
-    "__init__", "cli", "compose", "docker", "envfile", "errors", "host", "journal", "lock", "plan", "proxy", "request", "rollout", "site"
-)  # fmt: skip
+    *(
+        "__init__",
+        "api",
+        "cli",
+        "compose",
+        "docker",
+        "docker_cli",
+        "envfile",
+        "errors",
+        "explain",
+        "host",
+        "journal",
+    ),
+    *("lock", "plan", "proxy", "request", "rollout", "site"),
+)
 START = "import sys\nfrom slipway.cli import main\nsys.exit(main())\n"
 
 
+def _sent_along() -> None:
+    """Never called: Ansible sends to the server whatever it finds imported anywhere in this file."""
+    from ansible.module_utils.slipway import (  # noqa: F401, PLC0415 - see above
+        api,
+        cli,
+        compose,
+        docker,
+        docker_cli,
+        envfile,
+        errors,
+        explain,
+        host,
+        journal,
+        lock,
+        plan,
+        proxy,
+        request,
+        rollout,
+        site,
+    )
+
+
 def application() -> bytes:
-    """Return the engine as a zip application: the same bytes for the same sources."""
+    """Return the engine as a zip application, compiled for this very Python: compiling takes longer than starting."""
+    sources = {f"slipway/{part}.py": pkgutil.get_data(PACKAGE, f"{part}.py") or b"" for part in PARTS}
     content = io.BytesIO()
     content.write(b"#!/usr/bin/env python3\n")
     with zipfile.ZipFile(content, "w") as archive:
-        for name, text in [("__main__.py", START.encode())] + [
-            (f"slipway/{part}.py", pkgutil.get_data(PACKAGE, f"{part}.py") or b"") for part in PARTS
-        ]:
+        archive.writestr(zipfile.ZipInfo("__main__.py"), START)
+        for name, text in sources.items():
             archive.writestr(zipfile.ZipInfo(name), text)
+            archive.writestr(zipfile.ZipInfo(f"{name}c"), compiled(name, text))
     return content.getvalue()
+
+
+def compiled(name: str, text: bytes) -> bytes:
+    """Return a module's bytecode as the text of a .pyc file that is not checked against its source (PEP 552)."""
+    unchecked = (1).to_bytes(4, "little")
+    code = marshal.dumps(compile(text, name, "exec", dont_inherit=True))
+    return importlib.util.MAGIC_NUMBER + unchecked + importlib.util.source_hash(text) + code
+
+
+def is_current(target: Path) -> bool:
+    """Whether the engine on the server has these sources and was compiled for this Python."""
+    try:
+        with zipfile.ZipFile(target) as archive:
+            if archive.read("slipway/__init__.pyc")[:4] != importlib.util.MAGIC_NUMBER:
+                return False
+            return all(
+                archive.read(f"slipway/{part}.py") == pkgutil.get_data(PACKAGE, f"{part}.py")
+                for part in PARTS
+            )
+    except (OSError, KeyError, zipfile.BadZipFile):
+        return False
 
 
 def install(directory: Path) -> str:
     """Put the engine where people find it, in one atomic step, if it is not there already."""
     target = directory / "bin" / "slipway"
-    wanted = application()
-    if target.exists() and hashlib.sha256(target.read_bytes()).digest() == hashlib.sha256(wanted).digest():
+    if is_current(target):
         return str(target)
     target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=target.parent)
     with os.fdopen(handle, "wb") as stream:
-        stream.write(wanted)
+        stream.write(application())
         os.fchmod(stream.fileno(), 0o755)
         os.fsync(stream.fileno())
     Path(name).replace(target)

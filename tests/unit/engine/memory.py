@@ -11,8 +11,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from slipway.docker import Container, Ended, Image, Stack, explain_pull, repository
+from slipway.docker import Container, Ended, Image, Process, Stack
 from slipway.errors import ReleaseError
+from slipway.explain import explain_pull, repository
 from slipway.host import Answer
 from slipway.request import parse
 from slipway.site import Site
@@ -50,7 +51,7 @@ REQUEST: dict[str, Any] = {
         {"name": "bot", "kind": "singleton"},
     ],
     "proxy": {"service": "proxy"},
-    "migrations": {"service": "web", "check": ["check"], "command": ["migrate"]},
+    "migrations": {"service": "web", "path": "/migrations", "check": ["check"], "command": ["migrate"]},
     "backup": {"service": "db", "command": ["dump"], "verify": ["verify"]},
     "limits": {"retain": 2},
 }
@@ -112,7 +113,8 @@ class MemoryDocker:
 
     Args:
         registry: tags that exist, with what their image is like: ``revision``, ``healthy_after`` (number of
-            questions), ``exits`` (the container ends at once), ``told`` (the revision it claims).
+            questions), ``exits`` (the container ends at once), ``told`` (the revision it claims), ``migrations``
+            (the content of their directory).
     """
 
     registry: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -124,7 +126,7 @@ class MemoryDocker:
     config_error: str = ""
     migration: Ended = field(default_factory=lambda: Ended(0, ""))
     dump: Ended = field(default_factory=lambda: Ended(0, ""))
-    bot_exits: bool = False
+    exits: str = ""  # a service whose containers end at once
     calls: list[str] = field(default_factory=list)
     asked: dict[str, int] = field(default_factory=dict)
     addresses: int = 1
@@ -156,32 +158,40 @@ class MemoryDocker:
     def hashes(self, stack: Stack) -> dict[str, str]:
         return {name: json.dumps(what, sort_keys=True) for name, what in stack.model["services"].items()}
 
-    def up(
-        self,
-        stack: Stack,
-        services: Sequence[str],
-        *,
-        recreate: bool,
-        timeout: float,
-    ) -> None:
+    def create(self, stack: Stack, services: Sequence[str]) -> None:
         hashes = self.hashes(stack)
         for name in services:
-            self.calls.append(f"up {name}")
+            self.calls.append(f"create {name}")
             definition = stack.model["services"][name]
-            like = self.like(definition["image"])
-            ends = like.get("exits") or (self.bot_exits and name.startswith("bot"))
             self.addresses += 1
             self.found[name] = Container(
                 id=f"id-{self.addresses}",
                 name=f"shop-{name}-1",
                 service=name,
-                state="exited" if ends else "running",
-                exit_code=3 if ends else 0,
-                restart_policy="unless-stopped",
+                state="created",
                 address=f"10.0.0.{self.addresses}",
-                config_hash=hashes[name],
-                labels={**(definition.get("labels") or {}), "image": definition["image"]},
+                labels={
+                    **(definition.get("labels") or {}),
+                    "image": definition["image"],
+                    "com.docker.compose.config-hash": hashes[name],
+                },
             )
+
+    def up(self, stack: Stack, services: Sequence[str], *, recreate: bool, timeout: float) -> None:
+        self.create(stack, services)
+        for name in services:
+            self.start(self.found[name].name)
+
+    def process(self, container: str) -> Process:
+        for item in self.found.values():
+            if container in (item.name, item.id):
+                code = 3 if item.state == "exited" else 0
+                return Process(item.state, code, 0, "unless-stopped", 1, item.address)
+        return Process()
+
+    def content(self, container: str, path: str) -> str:
+        item = next(item for item in self.found.values() if item.name == container)
+        return str(self.like(item.labels["image"]).get("migrations", item.labels["image"]))
 
     def like(self, image: str) -> dict[str, Any]:
         """What the image of a container is like."""
@@ -218,7 +228,9 @@ class MemoryDocker:
 
     def start(self, container: str) -> None:
         self.calls.append(f"start {container}")
-        self._change(container, "running")
+        item = next(item for item in self.found.values() if item.name == container)
+        ends = self.like(item.labels["image"]).get("exits") or (item.service == self.exits)
+        self._change(container, "exited" if ends else "running")
 
     def stop(self, container: str) -> None:
         self.calls.append(f"stop {container}")
@@ -227,14 +239,13 @@ class MemoryDocker:
     def remove(self, container: str) -> None:
         self.found = {service: item for service, item in self.found.items() if item.name != container}
 
-    def remove_image(self, reference: str) -> bool:
+    def remove_image(self, reference: str) -> None:
         self.images.discard(reference)
-        return True
 
     def logs(self, container: str, lines: int) -> str:
         return f"the log of {container}: password is hunter22"
 
-    def connections(self, container: Container, port: int) -> int:
+    def connections(self, container: str, port: int) -> int:
         return self.open_connections.pop(0) if self.open_connections else 0
 
 

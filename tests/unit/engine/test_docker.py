@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from slipway import docker
+from slipway import docker_cli, explain
 from slipway.request import Registry
 
 IMAGE = "ghcr.io/acme/shop:sha-aaaaaaa"
@@ -38,7 +38,7 @@ IMAGE = "ghcr.io/acme/shop:sha-aaaaaaa"
     ],
 )
 def test_a_failed_pull_is_explained_in_one_line(output: str, message: str) -> None:
-    told = docker.explain_pull(IMAGE, output)
+    told = explain.explain_pull(IMAGE, output)
     assert message in told
     assert "\n" not in told
 
@@ -62,7 +62,7 @@ def test_a_failed_pull_is_explained_in_one_line(output: str, message: str) -> No
     ],
 )
 def test_files_that_compose_refuses_are_explained_in_one_line(output: str, message: str) -> None:
-    assert message in docker.explain_config(output)
+    assert message in explain.explain_config(output)
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_files_that_compose_refuses_are_explained_in_one_line(output: str, messa
     ],
 )
 def test_repository_of_a_reference(reference: str, repository: str) -> None:
-    assert docker.repository(reference) == repository
+    assert explain.repository(reference) == repository
 
 
 # /proc/PID/net/tcp of a container: a listener on 8000, two connections to it, one from it to port 5432, and
@@ -91,12 +91,12 @@ TABLE = """\
 
 
 def test_only_open_connections_to_the_port_are_counted() -> None:
-    assert docker.established(TABLE, 8000) == 2
-    assert docker.established(TABLE, 5432) == 0
+    assert docker_cli.established(TABLE, 8000) == 2
+    assert docker_cli.established(TABLE, 5432) == 0
 
 
 def test_credentials_are_written_for_their_owner_alone(tmp_path: Path) -> None:
-    cli = docker.DockerCli(str(tmp_path / "docker"))
+    cli = docker_cli.DockerCli(str(tmp_path / "docker"))
     cli.login(Registry("ghcr.io", "ann", "p4ssw0rd"))
     written = tmp_path / "docker" / "config.json"
     assert written.stat().st_mode & 0o777 == 0o600

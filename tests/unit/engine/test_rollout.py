@@ -3,8 +3,9 @@
 from collections.abc import Callable
 
 import pytest
-from slipway.docker import Ended, Stack
+from slipway.docker import Ended
 from slipway.errors import ReleaseError
+from slipway.host import Answer
 from slipway.rollout import Rollout
 
 from tests.unit.engine.memory import DIRECTORY, Memory, request
@@ -40,13 +41,15 @@ def test_second_release_swaps_colours_in_the_right_order(live: Memory) -> None:
     assert live.docker.calls == [
         "login ",
         "pull sha-bbbbbbb",
+        "create web-green",
+        "create bot-green",
         "run check in web-green",
         "dump in shop-db-1",
         "verify in shop-db-1",
         "run migrate in web-green",
-        "up web-green",
+        "start shop-web-green-1",
         "stop shop-bot-blue-1",
-        "up bot-green",
+        "start shop-bot-green-1",
         "stop shop-web-blue-1",
     ]
 
@@ -63,6 +66,15 @@ def test_nothing_pending_means_no_backup_and_no_migration(live: Memory) -> None:
     deploy(live, "sha-bbbbbbb")
     assert "dump in shop-db-1" not in live.docker.calls
     assert "run migrate in web-green" not in live.docker.calls
+
+
+def test_unchanged_migrations_are_not_even_asked_about(live: Memory) -> None:
+    for tag in ("sha-bbbbbbb", "sha-ccccccc"):
+        live.push(tag, revision=tag[4] * 40, migrations="the same")
+    deploy(live, "sha-bbbbbbb")
+    assert "run check in web-green" in live.docker.calls
+    deploy(live, "sha-ccccccc")
+    assert "run check in web-blue" not in live.docker.calls
 
 
 def test_the_live_tag_again_changes_nothing(live: Memory) -> None:
@@ -88,7 +100,7 @@ def test_a_live_release_that_no_longer_runs_is_released_again(live: Memory) -> N
 def test_an_accessory_with_a_changed_definition_is_left_alone_and_told(live: Memory) -> None:
     live.docker.model["services"]["db"]["image"] = "postgres:16"
     deploy(live, "sha-bbbbbbb")
-    assert "up db" not in live.docker.calls
+    assert "create db" not in live.docker.calls
     notes = [event["text"] for event in live.site.journal.events() if event["event"] == "note"]
     assert any("accessories=db" in note for note in notes)
 
@@ -96,7 +108,7 @@ def test_an_accessory_with_a_changed_definition_is_left_alone_and_told(live: Mem
 def test_an_accessory_is_changed_when_asked_for_by_name(live: Memory) -> None:
     live.docker.model["services"]["db"]["image"] = "postgres:16"
     deploy(live, "sha-bbbbbbb", apply_accessories=["db"])
-    assert "up db" in live.docker.calls
+    assert "create db" in live.docker.calls
 
 
 def test_a_stopped_accessory_is_started(live: Memory) -> None:
@@ -139,8 +151,8 @@ FAULTS: dict[str, tuple[str, Callable[[Memory], object], str]] = {
     ),
     "singleton dies": (
         "sha-bbbbbbb",
-        lambda memory: setattr(memory.docker, "bot_exits", True),
-        "the new bot-green does not stay up",
+        lambda memory: setattr(memory.docker, "exits", "bot-green"),
+        "the new bot-green does not stay up: it ended with exit code 3",
     ),
     "proxy does not follow": (
         "sha-bbbbbbb",
@@ -171,17 +183,17 @@ def test_a_failure_leaves_the_old_version_serving(live: Memory, fault: str) -> N
 
 
 def test_the_next_release_after_a_failure_succeeds(live: Memory) -> None:
-    live.docker.bot_exits = True
+    live.docker.exits = "bot-green"
     with pytest.raises(ReleaseError):
         deploy(live, "sha-bbbbbbb")
-    live.docker.bot_exits = False
+    live.docker.exits = ""
     assert deploy(live, "sha-bbbbbbb") == "live"
     assert live.serving() == "3-sha-bbbbbbb"
     assert live.running() == {"proxy", "db", "web-green", "bot-green"}
 
 
 def test_a_failed_first_release_leaves_no_route(memory: Memory) -> None:
-    memory.docker.bot_exits = True
+    memory.docker.exits = "bot-blue"
     with pytest.raises(ReleaseError):
         deploy(memory, "sha-aaaaaaa")
     assert memory.serving() == ""
@@ -200,12 +212,13 @@ def test_drain_waits_for_open_connections(live: Memory) -> None:
     live.docker.open_connections = [2, 1, 0]
     deploy(live, "sha-bbbbbbb")
     assert dict(live.site.journal.releases()[-1].stages)["drain"] == pytest.approx(0.2)
+    assert "stop shop-web-blue-1" in live.docker.calls
 
 
 def test_drain_ends_at_its_limit_and_says_so(live: Memory) -> None:
     live.docker.open_connections = [1] * 10_000
     deploy(live, "sha-bbbbbbb")
-    assert dict(live.site.journal.releases()[-1].stages)["drain"] == pytest.approx(30, abs=0.2)
+    assert dict(live.site.journal.releases()[-1].stages)["drain"] == pytest.approx(28, abs=0.2)
     notes = [event["text"] for event in live.site.journal.events() if event["event"] == "note"]
     assert "1 connections are still open to the old version after 30 s" in notes
 
@@ -221,10 +234,10 @@ def test_a_release_that_was_cut_off_before_its_switch_is_undone_by_the_next(live
     def cut(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    up, live.docker.up = live.docker.up, cut  # type: ignore[method-assign]
+    start, live.docker.start = live.docker.start, cut  # type: ignore[method-assign]
     with pytest.raises(KeyboardInterrupt):
         deploy(live, "sha-bbbbbbb")
-    live.docker.up = up  # type: ignore[method-assign]
+    live.docker.start = start  # type: ignore[method-assign]
     assert deploy(live, "sha-ccccccc") == "live"
     outcomes = {release.id: release.outcome for release in live.site.journal.releases()}
     assert outcomes == {"1-sha-aaaaaaa": "live", "2-sha-bbbbbbb": "failed", "3-sha-ccccccc": "live"}
@@ -245,14 +258,46 @@ def test_a_release_that_was_cut_off_after_its_switch_is_finished_by_the_next(liv
     assert live.running() == {"proxy", "db", "web-green", "bot-green"}
 
 
+def test_the_old_version_is_there_until_the_new_one_has_held(live: Memory) -> None:
+    """A web container that dies within the watch: back to the old one."""
+    http = live.http.get
+    answers: list[Answer] = []
+
+    def die_after_switch(url: str, host: str, timeout: float) -> Answer:
+        answer = http(url, host, timeout)
+        if answer.headers.get("x-slipway-release") == "2-sha-bbbbbbb":
+            answers.append(answer)
+            if len(answers) == 3:
+                live.docker.stop("shop-web-green-1")
+        return answer
+
+    live.http.get = die_after_switch  # type: ignore[method-assign]
+    with pytest.raises(ReleaseError, match="the new web-green does not stay up"):
+        deploy(live, "sha-bbbbbbb")
+    assert live.serving() == "1-sha-aaaaaaa"
+    assert live.running() == {"proxy", "db", "web-blue", "bot-blue"}
+
+
+def test_trouble_with_tidying_up_does_not_undo_a_live_release(live: Memory) -> None:
+    def fail(container: str) -> None:
+        if container == "shop-web-blue-1":
+            raise ReleaseError("cannot stop it")
+        stop(container)
+
+    stop = live.docker.stop
+    live.docker.stop = fail  # type: ignore[method-assign]
+    assert deploy(live, "sha-bbbbbbb") == "live"
+    assert live.serving() == "2-sha-bbbbbbb"
+
+
 def test_the_journal_announces_a_stage_before_it_is_taken(live: Memory) -> None:
     seen: list[str] = []
-    up = live.docker.up
+    start = live.docker.start
 
-    def watch(stack: Stack, services: list[str], **how: object) -> None:
-        seen.append(f"{live.site.journal.events()[-1]['stage']}: {services[0]}")
-        up(stack, services, **how)  # type: ignore[arg-type]
+    def watch(container: str) -> None:
+        seen.append(f"{live.site.journal.events()[-1]['stage']}: {container}")
+        start(container)
 
-    live.docker.up = watch  # type: ignore[method-assign,assignment]
+    live.docker.start = watch  # type: ignore[method-assign]
     deploy(live, "sha-bbbbbbb")
-    assert seen == ["start: web-green", "switch: bot-green"]
+    assert seen == ["start: shop-web-green-1", "switch: shop-bot-green-1"]

@@ -12,9 +12,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from . import VERSION, plan, rollout
-from .compose import LABEL_RELEASE
-from .docker import DockerCli
+from . import VERSION, compose, plan, rollout
+from .docker_cli import DockerCli
 from .errors import ReleaseError
 from .host import RealClock, RealFiles, RealHttp
 from .journal import LIVE, NOTHING_TO_DO, live
@@ -118,10 +117,12 @@ def check(site: Site, request: Request) -> dict[str, Any]:
             reference = str(model["services"][service.name]["image"])
             pinned[service.name] = site.docker.resolve(reference, request.limits.pull)
         work = plan.make(site, request, model, pinned)
+        derived = compose.derive(model, request, work.colour, "", pinned)
+        changed = plan.drift(site, request, derived, work.containers)
         return {
             "changed": not work.nothing_to_do,
             "actions": plan.actions(request, work),
-            "notes": work.notes,
+            "notes": plan.notes(request, model, changed, work.apply),
             "diff": plan.diff(site, request, work),
         }
     finally:
@@ -139,7 +140,7 @@ def status(site: Site) -> dict[str, Any]:
             "service": item.service,
             "state": item.state,
             "health": item.health,
-            "release": item.labels.get(LABEL_RELEASE, ""),
+            "release": item.labels.get(compose.LABEL_RELEASE, ""),
         }
         for item in site.docker.containers(app)
     ]

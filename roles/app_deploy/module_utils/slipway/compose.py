@@ -78,7 +78,8 @@ def check(model: Model, request: Request) -> None:
 
 def accessories(model: Model, request: Request) -> list[str]:
     """Name the services that a release leaves alone."""
-    rolled = {service.name for service in request.services}
+    names = {service.name for service in request.services}
+    rolled = names | {coloured(name, colour) for name in names for colour in COLOURS}
     return [name for name in model["services"] if name not in rolled]
 
 

@@ -33,7 +33,6 @@ class Plan:
         nothing_to_do: whether the live release is already this one, and runs.
         start: accessories that have to be started.
         apply: accessories whose changed definition is to be applied.
-        notes: what a person should know, one line each.
     """
 
     model: Model
@@ -45,7 +44,6 @@ class Plan:
     nothing_to_do: bool
     start: list[str] = field(default_factory=list)
     apply: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
 
 
 def read_model(site: Site, request: Request, staging: str) -> Model:
@@ -62,6 +60,30 @@ def _runs(release: Release, containers: list[Container]) -> bool:
     return set(release.facts.get("services", [])) <= running
 
 
+def restarts_by_itself(site: Site, container: Container) -> bool:
+    """Whether a container is meant to run all the time; one that is not has done its work when it has ended."""
+    return site.docker.process(container.id).restart_policy not in ("", "no")
+
+
+def drift(site: Site, request: Request, derived: Model, containers: list[Container]) -> list[str]:
+    """Name the accessories whose definition is no longer the one that they were made from."""
+    hashes = site.docker.hashes(Stack(derived, request.app, site.directory))
+    made = {item.service: item.config_hash for item in containers}
+    names = compose.accessories(derived, request)
+    return [name for name in names if name in made and made[name] != hashes.get(name)]
+
+
+def notes(request: Request, model: Model, changed: list[str], applied: list[str]) -> list[str]:
+    """Say what a person should know, one line each."""
+    lines = compose.unpublished(model, request)
+    for name in changed:
+        if name not in applied:
+            lines.append(
+                f"{name}: its definition changed; a release leaves it alone, -e accessories={name} applies it"
+            )
+    return lines
+
+
 def make(site: Site, request: Request, model: Model, pinned: Mapping[str, str]) -> Plan:
     """Work out a release from the model, the images by digest and what is on the host."""
     serving = live(site.journal.releases())
@@ -73,23 +95,16 @@ def make(site: Site, request: Request, model: Model, pinned: Mapping[str, str]) 
         serving is not None and serving.facts.get("fingerprint") == fingerprint and _runs(serving, containers)
     )
 
-    derived = compose.derive(model, request, colour, "", pinned)
-    hashes = site.docker.hashes(Stack(derived, request.app, site.directory))
     existing = {item.service: item for item in containers}
-    start: list[str] = []
-    apply: list[str] = []
-    notes = compose.unpublished(model, request)
+    start = []
     for name in compose.accessories(model, request):
         container = existing.get(name)
-        if container is None or (not container.running and container.restart_policy not in ("", "no")):
+        if container is None or (not container.running and restarts_by_itself(site, container)):
             start.append(name)
-        elif container.config_hash != hashes.get(name):
-            if name in request.apply_accessories:
-                apply.append(name)
-            else:
-                notes.append(
-                    f"{name}: its definition changed; a release leaves it alone, -e accessories={name} applies it"
-                )
+    apply = []
+    if request.apply_accessories:
+        changed = drift(site, request, compose.derive(model, request, colour, "", pinned), containers)
+        apply = [name for name in changed if name in request.apply_accessories and name not in start]
     return Plan(
         model=model,
         pinned=dict(pinned),
@@ -100,7 +115,6 @@ def make(site: Site, request: Request, model: Model, pinned: Mapping[str, str]) 
         nothing_to_do=same and not start and not apply,
         start=start,
         apply=apply,
-        notes=notes,
     )
 
 

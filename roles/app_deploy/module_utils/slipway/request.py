@@ -79,12 +79,15 @@ class Migrations:
 
     Args:
         service: the service whose image runs the commands; empty: there are no migrations.
+        path: the directory of the migrations in that image. Where its content is that of the live release, nothing
+            can be pending, and nothing is asked; empty: always asked.
         check: exits 0 when nothing is pending; empty: every release migrates.
         command: applies what is pending.
         timeout: seconds that ``command`` may take.
     """
 
     service: str = ""
+    path: str = ""
     check: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
     timeout: float = 600
@@ -117,7 +120,8 @@ class Limits:
         gate: time for a new container to become healthy.
         gate_healthy: consecutive healthy answers it takes.
         gate_interval: time between two of them.
-        singleton: time that a new singleton must keep running before it counts as started.
+        watch: time that the new version must hold after the switch before the release counts as live; the old one
+            goes on running, and drains, meanwhile.
         switch: time for the proxy to answer with the new release.
         drain: time that requests in flight on the old version get to end.
         retain: releases kept on the host, the live one included.
@@ -127,8 +131,8 @@ class Limits:
     accessories: float = 120
     gate: float = 60
     gate_healthy: int = 3
-    gate_interval: float = 0.2
-    singleton: float = 2
+    gate_interval: float = 0.1
+    watch: float = 2
     switch: float = 10
     drain: float = 30
     retain: int = 5

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
     from .compose import Model
-    from .docker import Container, Image
+    from .docker import Image
     from .journal import Release
     from .plan import Plan
     from .request import Request, Service
@@ -74,8 +74,6 @@ class Rollout:
             work = plan.make(
                 self.site, request, self.model, {name: image.pinned for name, image in self.images.items()}
             )
-            for note in work.notes:
-                self.note(note)
             if work.nothing_to_do:
                 return self.nothing_to_do(work)
             self.fact(work)
@@ -84,6 +82,8 @@ class Rollout:
             if work.start or work.apply:
                 with self.stage("accessories"):
                     self.accessories(stack, work)
+            with self.stage("create"):
+                self.site.docker.create(stack, list(self.containers(work)))
             if request.migrations.service:
                 self.migrate(stack, work)
             with self.stage("start"):
@@ -91,7 +91,9 @@ class Rollout:
             with self.stage("gate"):
                 self.gate(work)
             with self.stage("switch"):
-                self.switch(stack, work)
+                self.switch(work)
+            with self.stage("watch"):
+                self.watch(work)
             self.journal.write(self.id, "commit")
         except Exception as error:
             self.fail(error)
@@ -140,10 +142,14 @@ class Rollout:
 
     def migrate(self, stack: Stack, work: Plan) -> None:
         """Bring the schema up to date from the new image, behind a backup; the old version goes on serving."""
-        settings = self.request.migrations
+        settings, site = self.request.migrations, self.site
         service = compose.coloured(settings.service, work.colour)
+        if settings.path:
+            content = site.docker.content(self.containers(work)[service], settings.path)
+            self.journal.write(self.id, "fact", migrations=content)
+            if work.live is not None and work.live.facts.get("migrations") == content:
+                return
         name = f"{self.request.app}-migrate"
-        site = self.site
         if settings.check:
             with self.stage("pending"):
                 ended = site.docker.run_once(stack, service, name, settings.check, settings.timeout)
@@ -191,52 +197,54 @@ class Rollout:
                 )
         self.journal.write(self.id, "fact", backup=path)
 
+    def containers(self, work: Plan) -> dict[str, str]:
+        """Name the new containers, by coloured service. Compose names the first container of a service so."""
+        names = [compose.coloured(service.name, work.colour) for service in self.request.services]
+        return {name: f"{self.request.app}-{name}-1" for name in names}
+
     def start(self, stack: Stack, work: Plan) -> None:
-        """Start the idle colour beside the live one."""
-        names = [compose.coloured(service.name, work.colour) for service in self.request.web]
-        self.site.docker.up(stack, names, recreate=True, timeout=0)
+        """Start the idle colour beside the live one; while it starts, look what else has changed."""
+        for service in self.request.web:
+            self.site.docker.start(self.containers(work)[compose.coloured(service.name, work.colour)])
+        changed = plan.drift(self.site, self.request, stack.model, work.containers)
+        for line in plan.notes(self.request, self.model, changed, work.apply):
+            self.note(line)
 
     def gate(self, work: Plan) -> None:
         """Want consecutive healthy answers from each new container itself, and its own revision."""
         clock, limits = self.site.clock, self.request.limits
         deadline = clock.monotonic() + limits.gate
-        healthy = {service.name: 0 for service in self.request.web}
-        last = dict.fromkeys(healthy, "it gave no answer")
+        waiting = {service.name: 0 for service in self.request.web}
         while True:
-            found = {item.service: item for item in self.site.docker.containers(self.request.app)}
-            for service in self.request.web:
-                if healthy[service.name] >= limits.gate_healthy:
-                    continue
-                name = compose.coloured(service.name, work.colour)
-                container = found.get(name)
-                if container is None or container.state in ("exited", "dead") or container.restarts:
-                    code = container.exit_code if container else "unknown"
+            for service in [item for item in self.request.web if item.name in waiting]:
+                name = self.containers(work)[compose.coloured(service.name, work.colour)]
+                process = self.site.docker.process(name)
+                if not process.up:
                     raise ReleaseError(
-                        f"the new {service.name} does not stay up: it ended with exit code {code}",
-                        self.logs(name),
+                        f"the new {service.name} does not stay up: it ended with exit code {process.exit_code}",
+                        self.site.docker.logs(name, 20),
                     )
-                problem = self.ask(service, container)
-                healthy[service.name] = 0 if problem else healthy[service.name] + 1
-                last[service.name] = problem or last[service.name]
-            waiting = [name for name, count in healthy.items() if count < limits.gate_healthy]
+                problem = self.ask(service, process.address)
+                waiting[service.name] = 0 if problem else waiting[service.name] + 1
+                if waiting[service.name] >= limits.gate_healthy:
+                    del waiting[service.name]
+                elif problem and clock.monotonic() >= deadline:
+                    raise ReleaseError(
+                        f"the new {service.name} did not become healthy within {limits.gate:g} s "
+                        f"(app_deploy_limits.gate): {problem}",
+                        self.site.docker.logs(name, 20),
+                    )
             if not waiting:
                 return
-            if clock.monotonic() >= deadline:
-                name = waiting[0]
-                raise ReleaseError(
-                    f"the new {name} did not become healthy within {limits.gate:g} s "
-                    f"(app_deploy_limits.gate): {last[name]}",
-                    self.logs(compose.coloured(name, work.colour)),
-                )
             clock.sleep(limits.gate_interval)
 
-    def ask(self, service: Service, container: Container) -> str:
+    def ask(self, service: Service, address: str) -> str:
         """Ask a new container once; return what is wrong, or nothing.
 
         Raises:
             ReleaseError: it answers with another revision, which no waiting will mend.
         """
-        base = f"http://{container.address}:{service.port}"
+        base = f"http://{address}:{service.port}"
         for path in (service.health_path, service.ready_path, service.version_path):
             if not path:
                 continue
@@ -270,16 +278,14 @@ class Rollout:
         """Return the commit that a service's image was built from, as far as its label or the tag tell it."""
         return self.images[service.name].revision or revision_in(self.request.tag)
 
-    def switch(self, stack: Stack, work: Plan) -> None:
+    def switch(self, work: Plan) -> None:
         """Turn all traffic in one atomic step, prove it through the proxy, then start the new singletons."""
         self.stop_singletons(work.live)
         config = proxy.render(self.request, work.colour, self.id)
         self.site.files.write(self.site.proxy_file, proxy.dump(config, self.id), 0o644)
         self.confirm(self.id, self.request)
-        names = [compose.coloured(service.name, work.colour) for service in self.request.singletons]
-        if names:
-            self.site.docker.up(stack, names, recreate=True, timeout=0)
-            self.settle(names)
+        for service in self.request.singletons:
+            self.site.docker.start(self.containers(work)[compose.coloured(service.name, work.colour)])
 
     def stop_singletons(self, release: Release | None) -> None:
         """Stop what may exist only once, before its successor starts."""
@@ -318,26 +324,17 @@ class Rollout:
                     )
                 clock.sleep(0.02)
 
-    def settle(self, names: list[str]) -> None:
-        """Want new singletons to keep running for a while."""
-        clock = self.site.clock
-        until = clock.monotonic() + self.request.limits.singleton
-        while True:
-            found = {item.service: item for item in self.site.docker.containers(self.request.app)}
-            for name in names:
-                container = found.get(name)
-                if container is None or not container.running or container.restarts:
-                    raise ReleaseError(f"the new {name} does not stay up", self.logs(name))
-            if clock.monotonic() >= until:
-                return
-            clock.sleep(0.2)
-
-    # The ends of a release.
+    # The other ends of a release.
 
     def nothing_to_do(self, work: Plan) -> str:
         """End a release that is live already."""
         assert work.live is not None  # noqa: S101 - the plan says so only of a live release
         self.note(f"{self.request.tag} is live already as release {work.live.id}: nothing to do")
+        derived = compose.derive(self.model, self.request, work.colour, "", work.pinned)
+        for line in plan.notes(
+            self.request, self.model, plan.drift(self.site, self.request, derived, work.containers), []
+        ):
+            self.note(line)
         self.site.files.remove_tree(self.staging)
         self.journal.write(
             self.id, "end", outcome=NOTHING_TO_DO, live=work.live.id, sha=work.live.facts["sha"]
@@ -358,34 +355,52 @@ class Rollout:
             self.id, "end", outcome=FAILED, error=message, output=output, live=serving.id if serving else ""
         )
 
-    def finish(self, work: Plan) -> None:
-        """Let the old version end its requests, stop it, keep it for a rollback, and tidy up."""
-        if work.live is not None:
-            with self.stage("drain"):
-                self.drain(work)
-            with self.stage("retire"):
-                retire(self.site, self.request.app, keep=self.id)
-        self.prune()
-        self.journal.write(self.id, "end", outcome=LIVE, live=self.id)
-        self.journal.keep(JOURNAL_KEEPS)
-
-    def drain(self, work: Plan) -> None:
-        """Wait until no connection is open to the old containers, or the limit is reached."""
-        assert work.live is not None  # noqa: S101 - the caller asked
+    def watch(self, work: Plan) -> None:
+        """Want every new container to stay up for a while; the old version, which drains meanwhile, could still return."""
         clock = self.site.clock
-        ports = work.live.facts.get("web", {})
-        deadline = clock.monotonic() + self.request.limits.drain
-        old = [item for item in work.containers if item.service in ports and item.running]
+        until = clock.monotonic() + self.request.limits.watch
         while True:
-            left = sum(self.site.docker.connections(item, ports[item.service]) for item in old)
-            if not left:
-                return
-            if clock.monotonic() >= deadline:
-                self.note(
-                    f"{left} connections are still open to the old version after {self.request.limits.drain:g} s"
-                )
+            for service, name in self.containers(work).items():
+                process = self.site.docker.process(name)
+                if not process.up:
+                    raise ReleaseError(
+                        f"the new {service} does not stay up: it ended with exit code {process.exit_code}",
+                        self.site.docker.logs(name, 20),
+                    )
+            if clock.monotonic() >= until:
                 return
             clock.sleep(0.1)
+
+    def finish(self, work: Plan) -> None:
+        """Let the old version end its requests, stop it, keep it for a rollback, and tidy up."""
+        try:
+            if work.live is not None:
+                with self.stage("drain"):
+                    self.drain(work)
+                with self.stage("retire"):
+                    retire(self.site, self.request.app, keep=self.id)
+            self.prune()
+            self.journal.keep(JOURNAL_KEEPS)
+        except (ReleaseError, OSError) as error:
+            # The release is live, and stays it; whatever is left, the next one tidies up.
+            self.note(f"could not tidy up: {error}")
+        self.journal.write(self.id, "end", outcome=LIVE, live=self.id)
+
+    def drain(self, work: Plan) -> None:
+        """Wait until no connection is open to the old version; the watch has been part of its time."""
+        clock, limits = self.site.clock, self.request.limits
+        deadline = clock.monotonic() + limits.drain - limits.watch
+        while left := self.open_connections(work):
+            if clock.monotonic() >= deadline:
+                self.note(f"{left} connections are still open to the old version after {limits.drain:g} s")
+                return
+            clock.sleep(0.1)
+
+    def open_connections(self, work: Plan) -> int:
+        """Count the connections that are open to the old version."""
+        ports = work.live.facts["web"] if work.live else {}
+        old = [item for item in work.containers if item.service in ports and item.running]
+        return sum(self.site.docker.connections(item.name, ports[item.service]) for item in old)
 
     def prune(self) -> None:
         """Remove what only releases before the kept ones needed; trouble here is told, not fatal."""
