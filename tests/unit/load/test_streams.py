@@ -11,15 +11,23 @@ from websockets.asyncio.server import ServerConnection, serve
 from lab.load import Load
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from lab.load_report import Stream
     from tests.unit.load.bad_server import Request, Server, Wire
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
-async def stream(url: str, *, sse: int = 0, ws: int = 0, seconds: float = 0.3, timeout: float = 5) -> Stream:
+async def stream(
+    url: str, enough: Callable[[Stream], bool], *, sse: int = 0, ws: int = 0, timeout: float = 5
+) -> Stream:
+    """Return the one stream as soon as it has seen enough, or after 5 seconds anyway."""
     async with Load(url, rate=0, slow=0, sse=sse, ws=ws, timeout=timeout) as load:
-        await asyncio.sleep(seconds)
+        for _ in range(250):
+            if enough(load.report().streams[0]):
+                break
+            await asyncio.sleep(0.02)
     return load.report().streams[0]
 
 
@@ -35,7 +43,7 @@ async def test_events_are_counted_however_the_network_cuts_them(server: Server) 
         await wire.reader.read()
 
     server.behave = events
-    seen = await stream(server.url, sse=1)
+    seen = await stream(server.url, lambda seen: seen.events >= 3, sse=1)
 
     assert seen.name == "sse-0"
     assert seen.events == 3
@@ -60,7 +68,7 @@ async def test_a_cut_of_an_event_stream_is_noted_and_the_stream_opened_again(
             wire.reset()
 
     server.behave = one_event
-    seen = await stream(server.url, sse=1)
+    seen = await stream(server.url, lambda seen: len(seen.opened) > 1, sse=1)
 
     assert len(seen.opened) >= 2
     assert {(cut.how, cut.events) for cut in seen.cuts} == {(how, 1)}
@@ -78,11 +86,13 @@ async def test_an_event_stream_that_does_not_open(server: Server, status: int, k
             await wire.reader.read()
 
     server.behave = refuse
-    seen = await stream(server.url, sse=1, timeout=5 if status else 0.1)
+    seen = await stream(
+        server.url, lambda seen: seen.failed_open_count > 1, sse=1, timeout=5 if status else 0.1
+    )
 
     assert seen.opened == []
     assert seen.cuts == []
-    assert seen.failed_open_count == len(seen.failed_opens) >= 1
+    assert seen.failed_open_count == len(seen.failed_opens) >= 2
     assert {sample.kind for sample in seen.failed_opens} == {kind}
 
 
@@ -121,7 +131,10 @@ async def test_a_websocket(behave: object, hows: set[str], events: int) -> None:
     async with serve(behave, "127.0.0.1", 0) as server:  # type: ignore[arg-type] # one of the handlers above
         port = server.sockets[0].getsockname()[1]
         seen = await stream(
-            f"http://127.0.0.1:{port}", ws=1, timeout=0.1 if "silent" in hows else 5, seconds=0.5
+            f"http://127.0.0.1:{port}",
+            lambda seen: len(seen.opened) > 1 if hows else seen.events >= events,
+            ws=1,
+            timeout=0.1 if "silent" in hows else 5,
         )
 
     assert seen.name == "ws-0"
@@ -140,7 +153,8 @@ async def test_a_websocket_is_pinged_each_second() -> None:
             await server.send("pong")
 
     async with serve(note, "127.0.0.1", 0) as server:
-        seen = await stream(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", ws=1, seconds=1.3)
+        port = server.sockets[0].getsockname()[1]
+        seen = await stream(f"http://127.0.0.1:{port}", lambda seen: seen.events >= 2, ws=1)
 
     assert len(times) == 2
     assert times[1] - times[0] == pytest.approx(1, abs=0.3)
@@ -152,7 +166,7 @@ async def test_a_websocket_that_is_no_websocket(server: Server) -> None:
         wire.answer(404)
 
     server.behave = missing
-    seen = await stream(server.url, ws=1)
+    seen = await stream(server.url, lambda seen: seen.failed_open_count > 0, ws=1)
 
     assert {sample.kind for sample in seen.failed_opens} == {"status"}
     assert "404" in seen.failed_opens[0].detail
