@@ -58,7 +58,7 @@ class Server:
         return {
             # The journal tells of every attempt, and the lock of its last owner: neither is a leftover.
             "files": self.must(
-                f"find {APP} -not -name journal.jsonl -not -name lock -printf '%p %m %s %T@\\n' | sort"
+                f"find {APP} -type d -printf '%p %m\\n' -o -not -name journal.jsonl -not -name lock -printf '%p %m %s %T@\\n' | sort"
             ),
             "containers": self.must(
                 "docker ps --all --no-trunc --format '{{.ID}} {{.Names}} {{.State}}' | sort"

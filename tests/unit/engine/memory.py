@@ -131,7 +131,7 @@ class MemoryDocker:
     asked: dict[str, int] = field(default_factory=dict)
     addresses: int = 1
 
-    def login(self, registry: Registry) -> None:
+    def login(self, registry: Registry, directory: str) -> None:
         self.calls.append(f"login {registry.host}")
 
     def config(self, project: str, directory: str, files: Sequence[str], tag: str) -> dict[str, Any]:

@@ -96,8 +96,7 @@ def test_only_open_connections_to_the_port_are_counted() -> None:
 
 
 def test_credentials_are_written_for_their_owner_alone(tmp_path: Path) -> None:
-    cli = docker_cli.DockerCli(str(tmp_path / "docker"))
-    cli.login(Registry("ghcr.io", "ann", "p4ssw0rd"))
+    docker_cli.DockerCli().login(Registry("ghcr.io", "ann", "p4ssw0rd"), str(tmp_path / "docker"))
     written = tmp_path / "docker" / "config.json"
     assert written.stat().st_mode & 0o777 == 0o600
     assert written.read_text() == '{"auths": {"ghcr.io": {"auth": "YW5uOnA0c3N3MHJk"}}}'

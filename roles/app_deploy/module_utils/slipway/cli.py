@@ -26,10 +26,9 @@ NEWS_AFTER = 1.0
 POLL = 0.05
 
 
-def real_site(directory: str, app: str, config: str = "") -> Site:
+def real_site(directory: str, app: str) -> Site:
     """Return an application on this very machine."""
-    docker = DockerCli(config or f"{directory}/docker")
-    return Site(directory, app, RealFiles(), RealClock(), RealHttp(), docker)
+    return Site(directory, app, RealFiles(), RealClock(), RealHttp(), DockerCli())
 
 
 def lock_of(site: Site) -> Lock:
@@ -111,7 +110,7 @@ def check(site: Site, request: Request) -> dict[str, Any]:
             Path(staging, name).write_text(text, encoding="utf-8")
         Path(staging, ".env").write_text(request.env, encoding="utf-8")
         model = plan.read_model(site, request, staging)
-        site.docker.login(request.registry)
+        site.docker.login(request.registry, f"{staging}/docker")
         pinned: dict[str, str] = {}
         for service in request.services:
             reference = str(model["services"][service.name]["image"])
@@ -213,8 +212,7 @@ def _answer(options: argparse.Namespace) -> dict[str, Any]:
     request = parse(raw)
     if options.command == "deploy":
         return deploy(real_site(request.directory, request.app), request, options.wait)
-    with tempfile.TemporaryDirectory(prefix="slipway-") as config:
-        return check(real_site(request.directory, request.app, config), request)
+    return check(real_site(request.directory, request.app), request)
 
 
 def main() -> int:

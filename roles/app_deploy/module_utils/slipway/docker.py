@@ -99,8 +99,8 @@ class Stack:
 class Docker(Protocol):
     """What a release needs of Docker. Every call is bounded in time and raises ReleaseError."""
 
-    def login(self, registry: Registry) -> None:
-        """Make the registry's credentials available to the calls that follow."""
+    def login(self, registry: Registry, directory: str) -> None:
+        """Keep the registry's credentials in a directory of mode 0700, and use them in the calls that follow."""
 
     def config(self, project: str, directory: str, files: Sequence[str], tag: str) -> Model:
         """Return the normalised compose model of the files in a directory, which also holds ``.env``."""

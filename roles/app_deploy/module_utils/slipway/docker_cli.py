@@ -29,13 +29,9 @@ COMPOSE_SECONDS = 300
 class DockerCli:
     """Implements `docker.Docker`, where each call is described."""
 
-    def __init__(self, config_directory: str) -> None:
-        """Remember where credentials go.
-
-        Args:
-            config_directory: the application's DOCKER_CONFIG, mode 0700.
-        """
-        self._config = config_directory
+    def __init__(self) -> None:
+        """Begin without any credentials."""
+        self._config = "/nonexistent"
 
     def _environment(self, **extra: str) -> dict[str, str]:
         """Only what docker needs: a stray variable of the caller must not change a release."""
@@ -87,21 +83,16 @@ class DockerCli:
             raise ReleaseError(f"cannot {what}: {reason}", last_lines(done.stderr))
         return done.stdout
 
-    def login(self, registry: Registry) -> None:
+    def login(self, registry: Registry, directory: str) -> None:
         """Write the file that ``docker login`` would write, without asking the registry."""
-        if not registry.host:
-            return
-        secret = base64.b64encode(f"{registry.username}:{registry.password}".encode()).decode()
-        text = json.dumps({"auths": {registry.host: {"auth": secret}}})
-        path = Path(self._config)
+        path = Path(directory)
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        target = path / "config.json"
-        if target.exists() and target.read_text(encoding="utf-8") == text:
-            return
-        handle = os.open(path / "config.json.tmp", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        self._config = directory
+        secret = base64.b64encode(f"{registry.username}:{registry.password}".encode()).decode()
+        auths = {registry.host: {"auth": secret}} if registry.host else {}
+        handle = os.open(path / "config.json", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
-        (path / "config.json.tmp").replace(target)
+            json.dump({"auths": auths}, stream)
 
     def config(self, project: str, directory: str, files: Sequence[str], tag: str) -> Model:
         """See `docker.Docker`."""

@@ -122,7 +122,7 @@ class Rollout:
         self.site.files.make_directory(self.site.proxy_directory, 0o755)
         self.site.keep_request(self.id, self.request)
         self.model = plan.read_model(self.site, self.request, self.staging)
-        self.site.docker.login(self.request.registry)
+        self.site.docker.login(self.request.registry, f"{self.staging}/docker")
 
     def pull(self) -> None:
         """Turn every image into its digest; from here on a tag that moves changes nothing."""
