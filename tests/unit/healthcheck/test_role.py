@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import ssl
 import subprocess
 import sys
 from collections import Counter
@@ -33,6 +35,7 @@ PASSWORD = "hunter2-hunter2"
 class Application:
     """Answers 200, release `one` and a JSON body to everything, apart from the paths in `answers`."""
 
+    server: ThreadingHTTPServer
     url: str = ""
     answers: dict[str, Callable[[int], tuple[int, object]]] = field(default_factory=dict)
     asked: Counter[str] = field(default_factory=Counter)
@@ -41,7 +44,12 @@ class Application:
 
 @pytest.fixture
 def application() -> Iterator[Application]:
-    application = Application(answers={"/version": lambda _: (200, {"sha": SHA})})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)
+    application = Application(
+        server,
+        f"http://127.0.0.1:{server.server_port}",
+        answers={"/version": lambda _: (200, {"sha": SHA})},
+    )
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -59,8 +67,7 @@ def application() -> Iterator[Application]:
         def log_message(self, *_: object) -> None:
             """Say nothing."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    application.url = f"http://127.0.0.1:{server.server_port}"
+    server.RequestHandlerClass = Handler
     thread = Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
     yield application
@@ -81,6 +88,12 @@ class Run:
         # A YAML block, so that no line is wrapped.
         block = shown.partition("msg: |-\n")[2].partition("PLAY RECAP")[0]
         return [line.strip() for line in block.splitlines() if line.strip()]
+
+    @property
+    def progress(self) -> list[str]:
+        """What was shown of each check while it ran, with N for the milliseconds."""
+        shown = re.findall(r"^    server: healthcheck (.+)$", self.text, re.MULTILINE)
+        return [re.sub(r"\bin \d+ ms\b", "in N ms", line) for line in shown]
 
 
 def play(folder: Path, *options: str, **settings: Any) -> Run:  # noqa: ANN401 - any setting of the role
@@ -109,7 +122,7 @@ def test_a_release_that_works(application: Application, tmp_path: Path) -> None:
     application.answers["/old"] = lambda _: (302, {})
     run = play(
         tmp_path,
-        "-v",
+        "-vvv",
         url=f"{application.url}/",
         host_header="pm.example.com",
         release="one",
@@ -130,6 +143,34 @@ def test_a_release_that_works(application: Application, tmp_path: Path) -> None:
     assert {headers["Host"] for headers in application.headers.values()} == {"pm.example.com"}
     assert application.headers["/inside"]["Authorization"] == f"Bearer {PASSWORD}"
     assert PASSWORD not in run.text
+    assert run.progress == [
+        "version: 200 in N ms",
+        "ready: 200 in N ms (attempt 3)",
+        "projects are listed: 200 in N ms",
+        "old page moved: 302 in N ms",
+        "inside: 200 in N ms",
+    ]
+
+
+def test_checks_start_no_process_and_touch_no_server(application: Application, tmp_path: Path) -> None:
+    """Starting a module costs half a second, which once made the checks the slowest part of a release.
+
+    There is neither a Python to start one with nor a server here, and play() bounds the time.
+    """
+    run = play(
+        tmp_path,
+        *("-e", "ansible_connection=ssh", "-e", "ansible_host=127.0.0.1", "-e", "ansible_port=1"),
+        *("-e", "ansible_python_interpreter=/nonexistent", "-e", "ansible_become=true"),
+        url=application.url,
+        delay=30,
+        checks=[{"name": f"page {number}", "path": f"/{number}"} for number in range(4)],
+    )
+
+    assert run.code == 0, run.text
+    assert application.asked == {f"/{number}": 1 for number in range(4)}
+    assert run.progress == [f"page {number}: 200 in N ms" for number in range(4)]
+    # Another task costs as much as all the requests.
+    assert run.text.count("TASK [") == 3, run.text
 
 
 def test_each_check_that_fails_is_one_line(application: Application, tmp_path: Path) -> None:
@@ -145,16 +186,21 @@ def test_each_check_that_fails_is_one_line(application: Application, tmp_path: P
         checks=[
             {"name": "fine", "path": "/"},
             {"name": "page", "path": "/page", "contains": "Welcome"},
+            {"name": "broken", "path": "/broken", "headers": {"Authorization": f"{PASSWORD}\n"}},
             {"name": "inside", "path": "/inside", "status": 401, "headers": {"Authorization": PASSWORD}},
         ],
     )
 
     assert run.code == 2, run.text
-    version, ready, page, inside = run.lines
+    version, ready, page, broken, inside = run.lines
     url = application.url
     assert version.startswith(f"version: GET {url}/version reports sha '{'f' * 40}', expected {SHA}. Next: ")
     assert ready.startswith(f"ready: GET {url}/ready answered 503, expected 200. Next: ")
     assert page.startswith(f"page: GET {url}/page lacks 'Welcome'. Next: ")
+    assert broken == (
+        f"broken: GET {url}/broken cannot be sent: 'its path or a header is malformed'."
+        " Next: correct it in healthcheck_checks"
+    )
     assert inside.startswith(f"inside: GET {url}/inside answered 200, expected 401. Next: ")
     assert "healthcheck_attempts" in ready
     assert "healthcheck_checks" in page
@@ -185,6 +231,32 @@ def test_nobody_listens(tmp_path: Path) -> None:
         " Next: see that healthcheck_url is"
     )
     assert left == "1 more not asked: page"
+    assert run.progress == ["ready: no answer in N ms (attempt 2)"]
+
+
+def test_a_certificate_that_nobody_vouches_for(application: Application, tmp_path: Path) -> None:
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"),
+            *("-subj", "/CN=127.0.0.1", "-keyout", key, "-out", certificate),
+        ],
+        capture_output=True,
+        check=True,
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    application.server.socket = context.wrap_socket(application.server.socket, server_side=True)
+    url = application.url.replace("http:", "https:")
+
+    refused = play(tmp_path, url=url, ready_path="/ready", attempts=1)
+    accepted = play(tmp_path, url=url, ready_path="/ready", attempts=1, validate_certs=False)
+
+    assert refused.code == 2, refused.text
+    assert len(refused.lines) == 1, refused.lines
+    assert f"ready: GET {url}/ready has no valid certificate: " in refused.lines[0]
+    assert accepted.code == 0, accepted.text
+    assert application.asked == {"/ready": 1}
 
 
 def test_check_mode_tells_and_does_not_fail(application: Application, tmp_path: Path) -> None:

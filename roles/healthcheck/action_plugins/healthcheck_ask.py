@@ -1,0 +1,248 @@
+"""Ask the public address, one check after another, and tell in one line each what does not hold.
+
+It runs in the controller's own process: starting a module costs half a second, and there is one request for each check.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from http.client import HTTPException, IncompleteRead, InvalidURL
+from http.cookiejar import CookieJar
+from typing import Any, NamedTuple
+from urllib.error import HTTPError, URLError
+
+from ansible.module_utils.urls import Request, make_context
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+
+display = Display()
+
+# The task's arguments and one of its checks. The defaults of the settings are in defaults/main.yml alone.
+Settings = dict[str, Any]
+Check = dict[str, Any]
+CHECK = {
+    **{key: {"type": "str", "required": True} for key in ("name", "path")},
+    "method": {"type": "str", "default": "GET"},
+    "status": {"type": "list", "elements": "int", "default": [200]},
+    **{key: {"type": "str"} for key in ("contains", "sha")},
+    "headers": {"type": "dict", "default": {}},
+    "setting": {"type": "str", "default": "healthcheck_checks"},
+}
+ARGUMENTS = {
+    **{key: {"type": "str", "required": True} for key in ("url", "host_header", "release", "version_key")},
+    **{key: {"type": "int", "required": True} for key in ("timeout", "attempts", "delay")},
+    "validate_certs": {"type": "bool", "required": True},
+    "checks": {"type": "list", "elements": "dict", "options": CHECK, "required": True},
+}
+# What check mode may send.
+READING = ("GET", "HEAD", "OPTIONS")
+# In place of a status: nobody answered, or nothing could be sent.
+NOBODY, UNSENT = -1, -2
+SHORTEST_SHA = 7
+SHOWN = 120
+
+
+class ActionModule(ActionBase):  # type: ignore[misc] # Ansible ships no types
+    """Asks every check until it holds or its attempts are used up."""
+
+    TRANSFERS_FILES = False
+    _requires_connection = False
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Run the task and return its result."""
+        super().run(tmp, task_vars)
+        self._host = (task_vars or {}).get("inventory_hostname", "")
+        settings: Settings = self.validate_argument_spec(ARGUMENTS)[1]
+        reading = self._task.check_mode
+        checks = settings["checks"]
+        if reading:
+            # The new release is not live yet, so its own proofs are left out.
+            settings |= {"release": "", "attempts": 1}
+            checks = [check for check in checks if not check["sha"] and check["method"] in READING]
+        if not (findings := self._findings(checks, settings)):
+            return {"changed": False}
+        return {
+            "changed": False,
+            # Before a first release nothing answers yet, and a check may be about what only the new release has.
+            "failed": not reading,
+            # The line break at the end keeps Ansible from wrapping a single line.
+            "msg": "\n".join(findings) + "\n",
+            "_ansible_verbose_always": True,
+        }
+
+    def _say(self, text: str) -> None:
+        display.display(f"    {self._host}: {text}")
+
+    def _findings(self, checks: list[Check], settings: Settings) -> list[str]:
+        # Reading the certificates of the system takes as long as some requests, so it is done once.
+        session = Request(
+            http_agent="slipway-healthcheck",
+            timeout=settings["timeout"],
+            context=make_context(validate_certs=settings["validate_certs"]),
+        )
+        findings = []
+        for number, check in enumerate(checks, start=1):
+            status, line = self._patiently(session, check, settings)
+            if line:
+                findings.append(line)
+            left = [each["name"] for each in checks[number:]]
+            if status == NOBODY and left:
+                # The others need not be patient as well.
+                findings.append(f"{len(left)} more not asked: {', '.join(left)}")
+                break
+        return findings
+
+    def _patiently(self, session: Request, check: Check, settings: Settings) -> tuple[int, str]:
+        """Ask one check until it holds; return the last status, and what is wrong with it."""
+        attempt = 1
+        while True:
+            start = time.monotonic()
+            answer = ask(session, check, settings)
+            spent = time.monotonic() - start
+            line = finding(answer, check, settings, attempt)
+            if not line or attempt >= settings["attempts"] or answer.status == UNSENT:
+                break
+            attempt += 1
+            time.sleep(settings["delay"])
+        what = {NOBODY: "no answer", UNSENT: "not sent"}.get(answer.status, answer.status)
+        patience = f" (attempt {attempt})" if attempt > 1 else ""
+        self._say(f"healthcheck {check['name']}: {what} in {spent * 1000:.0f} ms{patience}")
+        return answer.status, line
+
+
+class Answer(NamedTuple):
+    """What came back: its status, or the reason why there is none; `url` is where redirects have led."""
+
+    status: int
+    reason: str = ""
+    url: str = ""
+    release: str = ""
+    content: str = ""
+
+
+def ask(session: Request, check: Check, settings: Settings) -> Answer:
+    """Send the request of one check and return what came back, whatever it is."""
+    until = time.monotonic() + session.timeout
+    host = {"Host": settings["host_header"]} if settings["host_header"] else {}
+    # A check that wants a redirect must not follow it.
+    stays = any(300 <= status < 400 for status in check["status"])
+    try:
+        try:
+            response = session.open(
+                check["method"],
+                _url(check, settings),
+                headers=host | {name: str(value) for name, value in check["headers"].items()},
+                follow_redirects="none" if stays else "safe",
+                cookies=CookieJar(),  # no check depends on the one before
+            )
+        except HTTPError as error:
+            response = error  # an answer like any other
+        with response:
+            charset = response.headers.get_content_charset("utf-8")
+            content = _body(response, until).decode(charset, "replace")
+    except OSError as error:
+        reason = error.reason if isinstance(error, URLError) else error
+        return Answer(NOBODY, str(reason) or type(reason).__name__)
+    except (ValueError, InvalidURL) as error:
+        # Python's words quote the header, which may hold a password.
+        return Answer(UNSENT, "its path or a header is malformed" if check["headers"] else str(error))
+    except (HTTPException, LookupError) as error:  # cut off, not HTTP, or in no charset that there is
+        return Answer(NOBODY, f"no usable answer, {type(error).__name__}: {error}")
+    url = "" if stays else response.url
+    return Answer(response.code, "", url, response.headers.get("X-Slipway-Release", ""), content)
+
+
+def _url(check: Check, settings: Settings) -> str:
+    return f"{settings['url'].rstrip('/')}{check['path']}"
+
+
+def _body(response: Any, until: float) -> bytes:  # noqa: ANN401 - Python has no type for "answer or error"
+    """Return the body. The timeout of a connection is one of silence only, so a trickle is ended here."""
+    expected, body = response.length or 0, b""
+    while piece := response.read1(1 << 16):
+        body += piece
+        if time.monotonic() > until:
+            raise TimeoutError("timed out")
+    if len(body) < expected:
+        raise IncompleteRead(body, expected - len(body))
+    return body
+
+
+def finding(answer: Answer, check: Check, settings: Settings, attempts: int = 1) -> str:
+    """Return the line that says what is wrong with the answer to one check; empty when it is right."""
+    problem, advice = (
+        _status(answer, check) or _release(answer, settings) or _content(answer, check, settings) or ("", "")
+    )
+    if not problem:
+        return ""
+    url = _url(check, settings)
+    redirected = f" (redirected to {answer.url})" if answer.url not in ("", url) else ""
+    patience = f" after {attempts} attempts" if attempts > 1 else ""
+    return f"{check['name']}: {check['method']} {url}{redirected} {problem}{patience}. Next: {advice}"
+
+
+def _status(answer: Answer, check: Check) -> tuple[str, str] | None:
+    if answer.status in check["status"]:
+        return None
+    if answer.status == UNSENT:
+        return f"cannot be sent: {_short(answer.reason)}", f"correct it in {check['setting']}"
+    if answer.status == NOBODY:
+        problem = "cannot be reached"
+        advice = "see that healthcheck_url is the public address and resolves to the server, and that the proxy runs"
+        if "certificate" in answer.reason.lower():
+            problem = "has no valid certificate"
+            advice = "see that the domain resolves to this server and look for ACME errors in the proxy's log"
+        return f"{problem}: {_short(answer.reason)}", advice
+    problem = f"answered {answer.status}, expected {' or '.join(str(each) for each in check['status'])}"
+    if answer.status >= 500:
+        advice = "read the log of the application and the proxy; if it only needs longer, raise healthcheck_attempts"
+    else:
+        advice = f"see that {check['setting']} is right, and that the proxy knows the host name (healthcheck_host_header)"
+    return problem, advice
+
+
+def _release(answer: Answer, settings: Settings) -> tuple[str, str] | None:
+    if settings["release"] in ("", answer.release):
+        return None
+    problem = (
+        f"came from release {_short(answer.release)}" if answer.release else "has no header X-Slipway-Release"
+    )
+    advice = "see that healthcheck_url leads to this server's proxy and to no other server or cache"
+    return f"{problem}, expected {settings['release']}", advice
+
+
+def _content(answer: Answer, check: Check, settings: Settings) -> tuple[str, str] | None:
+    if check["sha"]:
+        key = settings["version_key"]
+        try:
+            sha = str(json.loads(answer.content)[key])
+        except (ValueError, KeyError, TypeError):
+            advice = "correct healthcheck_version_path or healthcheck_version_key"
+            return f"is no JSON with the key {key}", advice
+        if not _same_commit(sha, check["sha"]):
+            return (
+                f"reports {key} {_short(sha)}, expected {check['sha']}",
+                "see which image the server runs (docker ps), and that the image was built with its commit in it",
+            )
+    if check["contains"]:
+        try:
+            found = re.search(check["contains"], answer.content)
+        except re.error as error:
+            problem = f"cannot be judged, contains is no regular expression ({error})"
+            return problem, "correct it in healthcheck_checks"
+        if not found:
+            advice = "if the page changed on purpose, change contains in healthcheck_checks"
+            return f"lacks {_short(check['contains'])}", advice
+    return None
+
+
+def _same_commit(one: str, other: str) -> bool:
+    short, long = sorted((one.lower(), other.lower()), key=len)
+    return short == long or (len(short) >= SHORTEST_SHA and long.startswith(short))
+
+
+def _short(text: str) -> str:
+    # One line of it, whatever the server sent.
+    return repr(text if len(text) <= SHOWN else f"{text[:SHOWN]}…")
