@@ -35,7 +35,7 @@ test-app: setup ## Tests of the reference application, on real PostgreSQL and Re
 .PHONY: test-molecule
 test-molecule: setup ## One Molecule scenario per role, and the whole way
 	@$(LAB) up
-	$(BIN)/python -m molecule.run
+	@scripts/molecule.sh
 
 .PHONY: test-e2e
 test-e2e: setup ## The whole way in the lab, under load

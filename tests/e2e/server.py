@@ -66,5 +66,5 @@ class Server:
             "images": self.must("docker images --all --digests --no-trunc --quiet | sort"),
             "volumes": self.must("docker volume ls --quiet | sort"),
             "networks": self.must("docker network ls --quiet | sort"),
-            "tmp": self.must("ls -A /tmp | grep -v systemd-private | sort"),
+            "tmp": self.must("ls -d /tmp/slipway-* /tmp/ansible* ~/.ansible/tmp/* 2>/dev/null || true"),
         }

@@ -11,7 +11,7 @@ from lab.build import build
 if TYPE_CHECKING:
     from tests.e2e.server import Server
 
-FOLDER = state.ROOT / "tests/e2e/hello"
+FOLDER = state.ROOT / "tests/hello"
 
 
 def test_an_application_with_a_port_and_a_health_path_alone(server: Server) -> None:
