@@ -18,6 +18,9 @@ from app.settings import Settings
 # Seconds to wait for a connection, and for an answer.
 CONNECT_TIMEOUT = 3
 ANSWER_TIMEOUT = 10
+# Seconds that a request waits for its turn at the database: as long as a client has patience, because an overload
+# that lasts a moment (another version starts beside this one) should make requests late, not fail them.
+POOL_TIMEOUT = 15
 # Seconds that closing all connections may take.
 CLOSE_TIMEOUT = 3
 
@@ -28,7 +31,7 @@ def make_engine(settings: Settings) -> AsyncEngine:
         settings.database_url.get_secret_value(),
         pool_size=settings.db_pool_size,
         max_overflow=settings.db_max_overflow,
-        pool_timeout=CONNECT_TIMEOUT,
+        pool_timeout=POOL_TIMEOUT,
         pool_pre_ping=True,
         # Values that people entered have no place in the logs.
         hide_parameters=True,

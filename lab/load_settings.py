@@ -53,7 +53,7 @@ class Settings:
     )
     seconds: float = _setting(3600.0, "seconds until the load stops by itself", least=0.1, most=3600)
     host: str = _setting("", "Host header, where it differs from the URL")
-    get_path: str = _setting("/api/projects", "path of the requests on persistent connections")
+    get_path: str = _setting("/api/projects?limit=10", "path of the requests on persistent connections")
     fresh_path: str = _setting("/health", "path of the requests on new connections")
     write_path: str = _setting("/api/projects", "path that a row is posted to")
     write_body: str = _setting(f'{{"name": "{TOKEN}"}}', f"JSON body of a post, {TOKEN} in it unique to each")
