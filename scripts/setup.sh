@@ -78,5 +78,8 @@ say "installing uv …"
 .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement "$uv_lock"
 say "installing what $lock names …"
 .venv/bin/uv pip sync --python .venv/bin/python --require-hashes "$lock"
+say "compiling …"
+# Where Python may not write bytecode, every start would compile again; the collections hold little that is used.
+.venv/bin/python -m compileall -q -j 0 -x ansible_collections .venv/lib >/dev/null || true
 cat "$uv_lock" "$lock" >"$stamp"
 say "done: .venv is ready"

@@ -1,7 +1,12 @@
-"""Show a release while it runs: start it on the server, then ask for news until it has ended."""
+"""Carry out a release: start the engine on the server, and show each stage as it is reached."""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import re
+import shlex
+from pathlib import Path
 from typing import Any
 
 from ansible.plugins.action import ActionBase
@@ -11,10 +16,24 @@ display = Display()
 
 # Seconds that one call waits for news; it returns at once when the release ends.
 WAIT = 5
+ENGINE = Path(__file__).parents[1] / "module_utils/slipway"
+
+
+# As in the engine's request.py, which a plugin of the controller cannot import.
+TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+
+
+def wrong_tag(tag: object) -> str:
+    """Say what is wrong with a tag, if anything; asked before any connection is made."""
+    if tag in ("", None):
+        return "tag is not set: name the image tag to release"
+    if isinstance(tag, str) and TAG.fullmatch(tag):
+        return ""
+    return f"tag is {str(tag)[:80]!r}, which no image can have: name the image tag to release"
 
 
 class ActionModule(ActionBase):  # type: ignore[misc] # Ansible ships no types
-    """Runs the module of the same name as often as it takes."""
+    """Calls the engine directly, which is quicker than a module; the module of this name only installs it."""
 
     TRANSFERS_FILES = False
 
@@ -22,25 +41,54 @@ class ActionModule(ActionBase):  # type: ignore[misc] # Ansible ships no types
         """Run the task and return its result."""
         super().run(tmp, task_vars)
         self._host = (task_vars or {}).get("inventory_hostname", "")
-        arguments = {"wait": WAIT, **self._task.args}
-        answer = self._execute_module(module_args=arguments, task_vars=task_vars)
-        if answer.get("failed") or "release" not in answer:
-            return self._planned(answer)
-        follow = {
-            "operation": "follow",
-            "directory": arguments["directory"],
-            "release": answer["release"],
-            "wait": WAIT,
-        }
+        self._directory = str(self._task.args.get("directory"))
+        wrong = wrong_tag((self._task.args.get("request") or {}).get("tag"))
+        if wrong:
+            return {
+                "failed": True,
+                "msg": f"{wrong}; for example: ansible-playbook deploy.yml -e tag=sha-1a2b3c4",
+            }
+        if self._play_context.check_mode:
+            return self._told(self._execute_module(module_args=dict(self._task.args), task_vars=task_vars))
+        answer = self._deploy()
+        if "stale" in answer:
+            installed = self._execute_module(module_args=dict(self._task.args), task_vars=task_vars)
+            if installed.get("failed"):
+                return self._told(installed)
+            answer = self._deploy()
+        if "error" in answer:
+            return self._told({"failed": True, "msg": answer["error"], "output": answer.get("output", "")})
+        release = answer["release"]
         while True:
             self._show(answer["events"])
             if answer["ended"]:
-                return self._ended(answer["release"], answer["result"])
-            answer = self._execute_module(module_args={**follow, "seen": answer["seen"]}, task_vars=task_vars)
-            if answer.get("failed"):
-                return dict(answer)
+                return self._ended(release, answer["result"])
+            answer = self._engine("follow", release, "--seen", str(answer["seen"]), "--wait", str(WAIT))
+            if "events" not in answer:
+                return {"failed": True, "msg": f"lost sight of release {release}: {answer}"}
             if not answer["events"]:
                 self._say("still at it")
+
+    def _deploy(self) -> dict[str, Any]:
+        """Start the release, with all that it needs on standard input: secrets never stand in a command line."""
+        request = self._task.args["request"]
+        apart = {key: value for key, value in self._task.args.items() if key != "request"}
+        return self._engine("deploy", "--wait", str(WAIT), given={**request, **apart})
+
+    def _engine(self, *arguments: str, given: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Call the engine on the server; where it is missing or another one, return ``{"stale": true}``."""
+        digest = hashlib.sha256(
+            b"".join(part.read_bytes() for part in sorted(ENGINE.glob("*.py")))
+        ).hexdigest()
+        words = [f"{self._directory}/bin/slipway", "--engine", digest, *arguments]
+        data = json.dumps(given or {}).encode()
+        done = self._low_level_execute_command(shlex.join(words), in_data=data)
+        try:
+            answer = json.loads(done["stdout"])
+        except ValueError:
+            # Not installed, or too old to know its own digest.
+            return {"stale": True, "stderr": done["stderr"]}
+        return answer if isinstance(answer, dict) else {"stale": True}
 
     def _say(self, text: str) -> None:
         display.display(f"    {self._host}: {text}")
@@ -52,24 +100,22 @@ class ActionModule(ActionBase):  # type: ignore[misc] # Ansible ships no types
             elif event["event"] == "note":
                 self._say(event["text"])
 
-    def _planned(self, answer: dict[str, Any]) -> dict[str, Any]:
+    def _told(self, answer: dict[str, Any]) -> dict[str, Any]:
         """Show what check mode found, or pass on what failed before anything began."""
         for line in answer.get("actions", []):
             self._say(line)
         for note in answer.get("notes", []):
             self._say(f"note: {note}")
         if answer.get("output"):
-            display.display(answer.pop("output"))
-        answer.pop("exception", None)
-        return dict(answer)
+            display.display(answer["output"])
+        return {key: value for key, value in answer.items() if key not in ("output", "exception")}
 
     def _ended(self, release: str, result: dict[str, Any]) -> dict[str, Any]:
         outcome = result["outcome"]
-        answer: dict[str, Any] = {"release": release, "result": result, "changed": outcome == "live"}
         if outcome in ("live", "nothing-to-do"):
-            return answer
+            return {"release": release, "result": result, "changed": outcome == "live"}
         if result.get("output"):
-            display.display(result.pop("output"))
+            display.display(result["output"])
         serving = (
             f"release {result['live']} still serves" if result.get("live") else "nothing was live before"
         )

@@ -6,26 +6,21 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 ---
 module: app_deploy_release
-short_description: Carry out a release of a Dockerised application on this server
+short_description: Carry out a release of a Dockerised application on a server
 description:
-  - Installs the engine as the command C(slipway) in O(directory)/bin, starts a release with it and follows it.
-  - The release runs in a process of its own. It goes on when the connection to the server is lost; a later call
-    with O(operation=follow) tells how it ended.
-  - The action plugin of the same name calls this module again and again and shows each stage as it is reached.
+  - Installs the engine as the command C(slipway) in O(directory)/bin. The action plugin of the same name then starts
+    a release with it, follows it, and shows each stage as it is reached.
+  - The release runs in a process of its own on the server, and goes on when the connection is lost.
   - Needs python3 and the docker CLI with Compose v2 on the server, nothing else.
 options:
-  operation:
-    description: Start a release and follow it for a while, or go on following one.
-    type: str
-    choices: [deploy, follow]
-    default: deploy
   directory:
     description: The application's directory on the server, absolute; the user who connects must own it.
     type: path
     required: true
   request:
-    description: What to release, as C(roles/app_deploy/tasks/main.yml) puts it together. Required to deploy.
+    description: What to release, as C(roles/app_deploy/vars/main.yml) puts it together.
     type: dict
+    required: true
   env:
     description: Names and values for the env file.
     type: dict
@@ -42,17 +37,6 @@ options:
     description: Credentials for the registry (C(host), C(username), C(password)).
     type: dict
     default: {}
-  release:
-    description: The id of the release to follow.
-    type: str
-  seen:
-    description: How many events of the release are known already.
-    type: int
-    default: 0
-  wait:
-    description: Seconds to wait for news before returning.
-    type: float
-    default: 10
 attributes:
   check_mode:
     description: Says what a release would do, from the same plan, and touches nothing.
@@ -77,20 +61,11 @@ RETURN = r"""
 release:
   description: The id of the release, for example V(12-sha-1a2b3c4).
   type: str
-  returned: when a release was started or followed
-events:
-  description: What has happened since O(seen).
-  type: list
-  elements: dict
-  returned: when a release was started or followed
-ended:
-  description: Whether it has ended; if not, call again with O(operation=follow).
-  type: bool
-  returned: when a release was started or followed
+  returned: when a release was begun
 result:
-  description: How it ended (C(outcome), C(stages) with seconds, C(live), C(error) and so on).
+  description: How it ended (C(outcome), C(stages) with seconds, C(live), C(sha) and so on).
   type: dict
-  returned: when it has ended
+  returned: when it did not fail
 actions:
   description: What would be done, one line each.
   type: list
@@ -98,6 +73,7 @@ actions:
   returned: in check mode
 """
 
+import hashlib
 import importlib.util
 import io
 import json
@@ -154,14 +130,23 @@ def _sent_along() -> None:
     )
 
 
+def sources() -> dict[str, bytes]:
+    """Return the texts of the engine's parts by name, in the order of their names."""
+    return {part: pkgutil.get_data(PACKAGE, f"{part}.py") or b"" for part in sorted(PARTS)}
+
+
 def application() -> bytes:
     """Return the engine as a zip application, compiled for this very Python: compiling takes longer than starting."""
-    sources = {f"slipway/{part}.py": pkgutil.get_data(PACKAGE, f"{part}.py") or b"" for part in PARTS}
     content = io.BytesIO()
     content.write(b"#!/usr/bin/env python3\n")
     with zipfile.ZipFile(content, "w") as archive:
         archive.writestr(zipfile.ZipInfo("__main__.py"), START)
-        for name, text in sources.items():
+        # By this the engine tells whether it is the one that the controller means.
+        archive.writestr(
+            zipfile.ZipInfo("slipway/DIGEST"), hashlib.sha256(b"".join(sources().values())).hexdigest()
+        )
+        for part, text in sources().items():
+            name = f"slipway/{part}.py"
             archive.writestr(zipfile.ZipInfo(name), text)
             archive.writestr(zipfile.ZipInfo(f"{name}c"), compiled(name, text))
     return content.getvalue()
@@ -174,25 +159,9 @@ def compiled(name: str, text: bytes) -> bytes:
     return importlib.util.MAGIC_NUMBER + unchecked + importlib.util.source_hash(text) + code
 
 
-def is_current(target: Path) -> bool:
-    """Whether the engine on the server has these sources and was compiled for this Python."""
-    try:
-        with zipfile.ZipFile(target) as archive:
-            if archive.read("slipway/__init__.pyc")[:4] != importlib.util.MAGIC_NUMBER:
-                return False
-            return all(
-                archive.read(f"slipway/{part}.py") == pkgutil.get_data(PACKAGE, f"{part}.py")
-                for part in PARTS
-            )
-    except (OSError, KeyError, zipfile.BadZipFile):
-        return False
-
-
-def install(directory: Path) -> str:
-    """Put the engine where people find it, in one atomic step, if it is not there already."""
+def install(directory: Path) -> None:
+    """Put the engine where people find it, in one atomic step."""
     target = directory / "bin" / "slipway"
-    if is_current(target):
-        return str(target)
     target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=target.parent)
     with os.fdopen(handle, "wb") as stream:
@@ -200,37 +169,36 @@ def install(directory: Path) -> str:
         os.fchmod(stream.fileno(), 0o755)
         os.fsync(stream.fileno())
     Path(name).replace(target)
-    return str(target)
 
 
-def call(module: AnsibleModule, command: list[str], given: object = None) -> None:
-    """Call the engine and end the module with its answer."""
-    done = subprocess.run(
-        [sys.executable, *command],
-        input=json.dumps(given) if given is not None else "",
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def check(module: AnsibleModule, given: dict[str, object]) -> None:
+    """Let the engine say what a release would do, without installing it, and end the module with its answer."""
+    with tempfile.TemporaryDirectory(prefix="slipway-") as scratch:
+        place = Path(scratch, "slipway")
+        place.write_bytes(application())
+        done = subprocess.run(
+            [sys.executable, str(place), "check"],
+            input=json.dumps(given),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
     try:
         answer = json.loads(done.stdout)
     except ValueError:
-        module.fail_json(
-            msg="the engine failed: " + (done.stderr.strip().splitlines() or ["no reason"])[-1],
-            stderr=done.stderr,
-        )
+        reason = (done.stderr.strip().splitlines() or ["no reason"])[-1]
+        module.fail_json(msg=f"the engine failed: {reason}", stderr=done.stderr)
     if "error" in answer:
         module.fail_json(msg=answer["error"], output=answer.get("output", ""))
-    module.exit_json(**{"changed": False, **answer})
+    module.exit_json(**answer)
 
 
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(
         argument_spec={
-            "operation": {"type": "str", "choices": ["deploy", "follow"], "default": "deploy"},
             "directory": {"type": "path", "required": True},
-            "request": {"type": "dict"},
+            "request": {"type": "dict", "required": True},
             "env": {"type": "dict", "default": {}},
             "secrets": {"type": "dict", "default": {}, "no_log": True},
             "env_file": {"type": "str", "default": "", "no_log": True},
@@ -243,32 +211,20 @@ def main() -> None:
                     "password": {"type": "str", "default": "", "no_log": True},
                 },
             },
-            "release": {"type": "str"},
-            "seen": {"type": "int", "default": 0},
-            "wait": {"type": "float", "default": 10},
         },
-        required_if=[("operation", "deploy", ["request"]), ("operation", "follow", ["release"])],
         supports_check_mode=True,
     )
     values = module.params
-    directory = Path(values["directory"])
-    if values["operation"] == "follow":
-        what = ["--directory", str(directory), "follow", values["release"]]
-        how = ["--seen", str(values["seen"]), "--wait", str(values["wait"])]
-        call(module, [str(directory / "bin" / "slipway"), *what, *how])
-    apart = {key: values[key] for key in ("env", "secrets", "env_file", "registry")}
-    given = {**(values["request"] or {}), "directory": str(directory), **apart}
     if module.check_mode:
-        with tempfile.TemporaryDirectory(prefix="slipway-") as scratch:
-            place = Path(scratch, "slipway")
-            place.write_bytes(application())
-            call(module, [str(place), "check"], given)
-    if not os.access(directory, os.W_OK):
+        apart = {key: values[key] for key in ("directory", "env", "secrets", "env_file", "registry")}
+        check(module, {**values["request"], **apart})
+    if not os.access(values["directory"], os.W_OK):
         module.fail_json(
-            msg=f"the directory {directory} is not there or not writable for this user: run site.yml first "
+            msg=f"the directory {values['directory']} is not there or not writable for this user: run site.yml first "
             "(bootstrap_directories names it), and deploy as bootstrap_deploy_user"
         )
-    call(module, [install(directory), "deploy", "--wait", str(values["wait"])], given)
+    install(Path(values["directory"]))
+    module.exit_json(changed=True)
 
 
 if __name__ == "__main__":

@@ -300,4 +300,4 @@ def test_the_journal_announces_a_stage_before_it_is_taken(live: Memory) -> None:
 
     live.docker.start = watch  # type: ignore[method-assign]
     deploy(live, "sha-bbbbbbb")
-    assert seen == ["start: shop-web-green-1", "switch: shop-bot-green-1"]
+    assert seen == ["start: shop-web-green-1", "watch: shop-bot-green-1"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import pkgutil
 import shutil
 import sys
 import tempfile
@@ -179,6 +180,9 @@ def arguments() -> argparse.ArgumentParser:
         default=str(Path(sys.argv[0]).resolve().parent.parent),
         help="the application's directory (default: the one this command lies in)",
     )
+    parser.add_argument(
+        "--engine", metavar="DIGEST", help="refuse to work unless this is the digest of the engine"
+    )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     one = commands.add_parser("status", help="what serves, what runs, and how the last releases ended")
     one.add_argument("--json", action="store_true", help="print JSON")
@@ -218,6 +222,9 @@ def _answer(options: argparse.Namespace) -> dict[str, Any]:
 def main() -> int:
     """Run the command line; answers are JSON, an error is one line in it and exit code 1."""
     options = arguments().parse_args()
+    if options.engine and options.engine.encode() != pkgutil.get_data(__package__, "DIGEST"):
+        print(json.dumps({"stale": True}))
+        return 1
     try:
         answer = _answer(options)
     except ReleaseError as error:

@@ -131,7 +131,7 @@ class Limits:
     accessories: float = 120
     gate: float = 60
     gate_healthy: int = 3
-    gate_interval: float = 0.1
+    gate_interval: float = 0.05
     watch: float = 2
     switch: float = 10
     drain: float = 30

@@ -87,13 +87,13 @@ class Rollout:
             if request.migrations.service:
                 self.migrate(stack, work)
             with self.stage("start"):
-                self.start(stack, work)
+                self.start(work)
             with self.stage("gate"):
                 self.gate(work)
             with self.stage("switch"):
                 self.switch(work)
             with self.stage("watch"):
-                self.watch(work)
+                self.watch(stack, work)
             self.journal.write(self.id, "commit")
         except Exception as error:
             self.fail(error)
@@ -202,13 +202,10 @@ class Rollout:
         names = [compose.coloured(service.name, work.colour) for service in self.request.services]
         return {name: f"{self.request.app}-{name}-1" for name in names}
 
-    def start(self, stack: Stack, work: Plan) -> None:
-        """Start the idle colour beside the live one; while it starts, look what else has changed."""
+    def start(self, work: Plan) -> None:
+        """Start the idle colour beside the live one."""
         for service in self.request.web:
             self.site.docker.start(self.containers(work)[compose.coloured(service.name, work.colour)])
-        changed = plan.drift(self.site, self.request, stack.model, work.containers)
-        for line in plan.notes(self.request, self.model, changed, work.apply):
-            self.note(line)
 
     def gate(self, work: Plan) -> None:
         """Want consecutive healthy answers from each new container itself, and its own revision."""
@@ -279,13 +276,10 @@ class Rollout:
         return self.images[service.name].revision or revision_in(self.request.tag)
 
     def switch(self, work: Plan) -> None:
-        """Turn all traffic in one atomic step, prove it through the proxy, then start the new singletons."""
-        self.stop_singletons(work.live)
+        """Turn all traffic in one atomic step, and prove it through the proxy."""
         config = proxy.render(self.request, work.colour, self.id)
         self.site.files.write(self.site.proxy_file, proxy.dump(config, self.id), 0o644)
         self.confirm(self.id, self.request)
-        for service in self.request.singletons:
-            self.site.docker.start(self.containers(work)[compose.coloured(service.name, work.colour)])
 
     def stop_singletons(self, release: Release | None) -> None:
         """Stop what may exist only once, before its successor starts."""
@@ -330,11 +324,7 @@ class Rollout:
         """End a release that is live already."""
         assert work.live is not None  # noqa: S101 - the plan says so only of a live release
         self.note(f"{self.request.tag} is live already as release {work.live.id}: nothing to do")
-        derived = compose.derive(self.model, self.request, work.colour, "", work.pinned)
-        for line in plan.notes(
-            self.request, self.model, plan.drift(self.site, self.request, derived, work.containers), []
-        ):
-            self.note(line)
+        self.tell_drift(compose.derive(self.model, self.request, work.colour, "", work.pinned), work)
         self.site.files.remove_tree(self.staging)
         self.journal.write(
             self.id, "end", outcome=NOTHING_TO_DO, live=work.live.id, sha=work.live.facts["sha"]
@@ -355,9 +345,16 @@ class Rollout:
             self.id, "end", outcome=FAILED, error=message, output=output, live=serving.id if serving else ""
         )
 
-    def watch(self, work: Plan) -> None:
-        """Want every new container to stay up for a while; the old version, which drains meanwhile, could still return."""
+    def watch(self, stack: Stack, work: Plan) -> None:
+        """Replace the singletons, and want every new container to stay up for a while.
+
+        The old version drains meanwhile, and could still return.
+        """
         clock = self.site.clock
+        self.stop_singletons(work.live)
+        for singleton in self.request.singletons:
+            self.site.docker.start(self.containers(work)[compose.coloured(singleton.name, work.colour)])
+        self.tell_drift(stack.model, work)
         until = clock.monotonic() + self.request.limits.watch
         while True:
             for service, name in self.containers(work).items():
@@ -434,6 +431,12 @@ class Rollout:
     def note(self, text: str) -> None:
         """Say something to whoever watches."""
         self.journal.write(self.id, "note", text=text)
+
+    def tell_drift(self, derived: Model, work: Plan) -> None:
+        """Say what else has changed and is left alone."""
+        changed = plan.drift(self.site, self.request, derived, work.containers)
+        for line in plan.notes(self.request, self.model, changed, work.apply):
+            self.note(line)
 
     def fact(self, work: Plan) -> None:
         """Journal what undoing, tidying up and a rollback will have to know."""
