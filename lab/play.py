@@ -28,7 +28,9 @@ def command(playbook: str, *arguments: str) -> list[str]:
 def environment(hosts: Sequence[str], extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return an environment for Ansible that is the lab's alone: the caller's own settings must not leak in."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")}
-    own = {"ANSIBLE_CONFIG": str(ANSIBLE / "ansible.cfg"), "SLIPWAY_LAB_HOSTS": ",".join(hosts)}
+    # The inventory is a program too, and runs under the Python of the checkout.
+    path = f"{state.ROOT / '.venv/bin'}:{os.environ.get('PATH', os.defpath)}"
+    own = {"PATH": path, "ANSIBLE_CONFIG": str(ANSIBLE / "ansible.cfg"), "SLIPWAY_LAB_HOSTS": ",".join(hosts)}
     return {**kept, **own, "PYTHONUNBUFFERED": "1", **(extra or {})}
 
 

@@ -102,6 +102,9 @@ class MemoryFiles:
         for name in [name for name in self.files if name == path or name.startswith(path + "/")]:
             del self.files[name]
 
+    def size(self, path: str) -> int:
+        return len(self.files.get(path, ""))
+
     def names(self, path: str) -> list[str]:
         rest = (name[len(path) + 1 :] for name in self.files if name.startswith(path + "/"))
         return sorted({name.partition("/")[0] for name in rest})

@@ -17,7 +17,7 @@ from . import VERSION, compose, plan, rollout
 from .docker_cli import DockerCli
 from .errors import ReleaseError
 from .host import RealClock, RealFiles, RealHttp
-from .journal import LIVE, NOTHING_TO_DO, live
+from .journal import LIVE, NOTHING_TO_DO, fold, live
 from .lock import Lock
 from .request import Request, parse
 from .site import Site
@@ -52,18 +52,20 @@ def follow(site: Site, release: str, seen: int, wait: float) -> dict[str, Any]:
     """
     began = time.monotonic()
     lock = lock_of(site)
+    size = -1
+    events: list[dict[str, Any]] = []
     while True:
         # The lock is looked at first: an owner that ends in between has written its last event by then.
         alive = lock.held()
-        events = [event for event in site.journal.events() if event["release"] == release]
-        new = events[seen:]
-        ended = any(event["event"] == "end" for event in events)
+        if site.journal.size() != size:
+            size = site.journal.size()
+            events = site.journal.events(release)
+        ended = not alive or any(event["event"] == "end" for event in events)
         waited = time.monotonic() - began
-        if ended or not alive or waited >= wait or (new and waited >= NEWS_AFTER):
-            answer = {"release": release, "events": new, "seen": len(events), "ended": ended or not alive}
-            if answer["ended"]:
-                found = [item for item in site.journal.releases() if item.id == release]
-                answer["result"] = found[0].as_json() if found else {"outcome": "unknown"}
+        if ended or waited >= wait or (len(events) > seen and waited >= NEWS_AFTER):
+            answer = {"release": release, "events": events[seen:], "seen": len(events), "ended": ended}
+            if ended:
+                answer["result"] = fold(events)[0].as_json() if events else {"outcome": "unknown"}
             return answer
         time.sleep(POLL)
 

@@ -53,6 +53,9 @@ class Files(Protocol):
     def names(self, path: str) -> list[str]:
         """List a directory, sorted; empty where there is none."""
 
+    def size(self, path: str) -> int:
+        """Return a file's length in bytes; 0 where there is no such file."""
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -169,6 +172,11 @@ class RealFiles:
         """See `Files.names`."""
         target = Path(path)
         return sorted(entry.name for entry in target.iterdir()) if target.is_dir() else []
+
+    def size(self, path: str) -> int:
+        """See `Files.size`."""
+        target = Path(path)
+        return target.stat().st_size if target.exists() else 0
 
 
 class RealHttp:

@@ -79,17 +79,29 @@ class Journal:
         line = {"time": self._clock.now(), "release": release, "event": event, **values}
         self._files.append(self.path, json.dumps(line) + "\n")
 
-    def events(self) -> list[dict[str, Any]]:
-        """Read all events. A line that a crash tore is not an event: it announced a step never taken."""
+    def events(self, release: str = "") -> list[dict[str, Any]]:
+        """Read all events, or those of one release.
+
+        A line that a crash tore is not an event: it announced a step never taken.
+        """
         events = []
         for line in (self._files.read(self.path) or "").splitlines():
+            # Whoever follows a release reads again and again; most lines are of others, and parsing them takes time.
+            if f'"release": "{release}' not in line:
+                continue
             try:
                 event = json.loads(line)
             except ValueError:
                 continue
-            if isinstance(event, dict) and "release" in event and "event" in event:
+            if not isinstance(event, dict) or "event" not in event or "release" not in event:
+                continue
+            if not release or event["release"] == release:
                 events.append(event)
         return events
+
+    def size(self) -> int:
+        """Return its length in bytes, which changes with every event."""
+        return self._files.size(self.path)
 
     def releases(self) -> list[Release]:
         """Read all releases, oldest first."""

@@ -221,7 +221,7 @@ class Rollout:
                         f"the new {service.name} does not stay up: it ended with exit code {process.exit_code}",
                         self.site.docker.logs(name, 20),
                     )
-                problem = self.ask(service, process.address)
+                problem = self.ask(service, process.address, waiting[service.name])
                 waiting[service.name] = 0 if problem else waiting[service.name] + 1
                 if waiting[service.name] >= limits.gate_healthy:
                     del waiting[service.name]
@@ -235,14 +235,20 @@ class Rollout:
                 return
             clock.sleep(limits.gate_interval)
 
-    def ask(self, service: Service, address: str) -> str:
+    def ask(self, service: Service, address: str, healthy: int) -> str:
         """Ask a new container once; return what is wrong, or nothing.
+
+        Args:
+            service: which web service.
+            address: its container's address.
+            healthy: healthy answers it has given in a row; the dependencies and the revision are asked after the last.
 
         Raises:
             ReleaseError: it answers with another revision, which no waiting will mend.
         """
         base = f"http://{address}:{service.port}"
-        for path in (service.health_path, service.ready_path, service.version_path):
+        last = healthy + 1 >= self.request.limits.gate_healthy
+        for path in (service.health_path, *((service.ready_path, service.version_path) if last else ())):
             if not path:
                 continue
             try:
