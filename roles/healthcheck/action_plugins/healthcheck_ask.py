@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import json
 import re
+import ssl
 import time
+import urllib.request
 from http.client import HTTPException, IncompleteRead, InvalidURL
-from http.cookiejar import CookieJar
 from typing import Any, NamedTuple
 from urllib.error import HTTPError, URLError
 
-from ansible.module_utils.urls import Request, make_context
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
@@ -77,14 +77,12 @@ class ActionModule(ActionBase):  # type: ignore[misc] # Ansible ships no types
 
     def _findings(self, checks: list[Check], settings: Settings) -> list[str]:
         # Reading the certificates of the system takes as long as some requests, so it is done once.
-        session = Request(
-            http_agent="slipway-healthcheck",
-            timeout=settings["timeout"],
-            context=make_context(validate_certs=settings["validate_certs"]),
-        )
+        context = ssl.create_default_context()
+        if not settings["validate_certs"]:
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         findings = []
         for number, check in enumerate(checks, start=1):
-            status, line = self._patiently(session, check, settings)
+            status, line = self._patiently(context, check, settings)
             if line:
                 findings.append(line)
             left = [each["name"] for each in checks[number:]]
@@ -94,12 +92,12 @@ class ActionModule(ActionBase):  # type: ignore[misc] # Ansible ships no types
                 break
         return findings
 
-    def _patiently(self, session: Request, check: Check, settings: Settings) -> tuple[int, str]:
+    def _patiently(self, context: ssl.SSLContext, check: Check, settings: Settings) -> tuple[int, str]:
         """Ask one check until it holds; return the last status, and what is wrong with it."""
         attempt = 1
         while True:
             start = time.monotonic()
-            answer = ask(session, check, settings)
+            answer = ask(context, check, settings)
             spent = time.monotonic() - start
             line = finding(answer, check, settings, attempt)
             if not line or attempt >= settings["attempts"] or answer.status == UNSENT:
@@ -122,20 +120,39 @@ class Answer(NamedTuple):
     content: str = ""
 
 
-def ask(session: Request, check: Check, settings: Settings) -> Answer:
+class Redirects(urllib.request.HTTPRedirectHandler):
+    """Follows redirects of requests that only read, and none at all where a check wants to see one."""
+
+    def __init__(self, *, follow: bool) -> None:
+        """Say whether to follow any."""
+        self._follow = follow
+
+    def redirect_request(
+        self, req: urllib.request.Request, *rest: Any  # noqa: ANN401 - passed on as it comes
+    ) -> urllib.request.Request | None:
+        """Return the request to follow with, or None to take the redirect itself as the answer."""
+        if not self._follow or req.get_method() not in ("GET", "HEAD"):
+            return None
+        return super().redirect_request(req, *rest)
+
+
+def ask(context: ssl.SSLContext, check: Check, settings: Settings) -> Answer:
     """Send the request of one check and return what came back, whatever it is."""
-    until = time.monotonic() + session.timeout
+    until = time.monotonic() + settings["timeout"]
     host = {"Host": settings["host_header"]} if settings["host_header"] else {}
     # A check that wants a redirect must not follow it.
     stays = any(300 <= status < 400 for status in check["status"])
     try:
         try:
-            response = session.open(
-                check["method"],
-                _url(check, settings),
-                headers=host | {name: str(value) for name, value in check["headers"].items()},
-                follow_redirects="none" if stays else "safe",
-                cookies=CookieJar(),  # no check depends on the one before
+            own = {"User-Agent": "slipway-healthcheck", **host}
+            headers = own | {name: str(value) for name, value in check["headers"].items()}
+            # tasks/main.yml has seen to it that this is http or https.
+            request = urllib.request.Request(
+                _url(check, settings), None, headers, method=check["method"]
+            )  # noqa: S310
+            https = urllib.request.HTTPSHandler(context=context)
+            response = urllib.request.build_opener(https, Redirects(follow=not stays)).open(
+                request, timeout=settings["timeout"]
             )
         except HTTPError as error:
             response = error  # an answer like any other

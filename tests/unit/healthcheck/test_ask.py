@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import itertools
 import socket
+import ssl
 import time
 from threading import Thread
 from typing import TYPE_CHECKING
 
 import pytest
-from ansible.module_utils.urls import Request  # type: ignore[import-untyped] # Ansible ships no types
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -46,9 +46,13 @@ def test_an_answer_that_is_none(plugin: ModuleType, pieces: Iterable[bytes], rea
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = Thread(target=serve_one, args=(listener, pieces))
         thread.start()
-        settings = {"url": f"http://127.0.0.1:{listener.getsockname()[1]}", "host_header": ""}
+        settings = {
+            "url": f"http://127.0.0.1:{listener.getsockname()[1]}",
+            "host_header": "",
+            "timeout": TIMEOUT,
+        }
         start = time.monotonic()
-        answer = plugin.ask(Request(timeout=TIMEOUT), CHECK, settings)
+        answer = plugin.ask(ssl.create_default_context(), CHECK, settings)
         spent = time.monotonic() - start
         thread.join()
 

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 # How many attempts the journal tells of; it is for people, so generous.
 JOURNAL_KEEPS = 200
+# Seconds between two questions to a container that has not answered yet.
+STARTING_INTERVAL = 0.02
 # A request to the new container or the proxy during a release: local, so seldom more than milliseconds.
 ASK_TIMEOUT = 5.0
 
@@ -233,7 +235,12 @@ class Rollout:
                     )
             if not waiting:
                 return
-            clock.sleep(limits.gate_interval)
+            # Whoever is not up yet is asked more often: its first answer should not be late for our sake.
+            clock.sleep(
+                limits.gate_interval
+                if any(waiting.values())
+                else min(limits.gate_interval, STARTING_INTERVAL)
+            )
 
     def ask(self, service: Service, address: str, healthy: int) -> str:
         """Ask a new container once; return what is wrong, or nothing.
@@ -322,7 +329,7 @@ class Rollout:
                         f"{request.limits.switch:g} s: {problem}",
                         self.logs(request.proxy.service),
                     )
-                clock.sleep(0.02)
+                clock.sleep(0.01)
 
     # The other ends of a release.
 
