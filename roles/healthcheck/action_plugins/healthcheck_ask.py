@@ -146,14 +146,12 @@ def ask(context: ssl.SSLContext, check: Check, settings: Settings) -> Answer:
         try:
             own = {"User-Agent": "slipway-healthcheck", **host}
             headers = own | {name: str(value) for name, value in check["headers"].items()}
-            # tasks/main.yml has seen to it that this is http or https.
-            request = urllib.request.Request(
-                _url(check, settings), None, headers, method=check["method"]
-            )  # noqa: S310
+            url, method = _url(check, settings), check["method"]
+            # tasks/main.yml has seen to it that the URL is http or https.
+            request = urllib.request.Request(url, None, headers, method=method)  # noqa: S310
             https = urllib.request.HTTPSHandler(context=context)
-            response = urllib.request.build_opener(https, Redirects(follow=not stays)).open(
-                request, timeout=settings["timeout"]
-            )
+            opener = urllib.request.build_opener(https, Redirects(follow=not stays))
+            response = opener.open(request, timeout=settings["timeout"])
         except HTTPError as error:
             response = error  # an answer like any other
         with response:

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 JOURNAL_KEEPS = 200
 # Seconds between two questions to a container that has not answered yet.
 STARTING_INTERVAL = 0.02
+# Seconds between two looks at whether it still runs; looking costs the server more than asking.
+LOOK_INTERVAL = 0.25
 # A request to the new container or the proxy during a release: local, so seldom more than milliseconds.
 ASK_TIMEOUT = 5.0
 
@@ -213,26 +215,30 @@ class Rollout:
         """Want consecutive healthy answers from each new container itself, and its own revision."""
         clock, limits = self.site.clock, self.request.limits
         deadline = clock.monotonic() + limits.gate
-        waiting = {service.name: 0 for service in self.request.web}
+        names = {
+            item.name: self.containers(work)[compose.coloured(item.name, work.colour)]
+            for item in self.request.web
+        }
+        addresses = {service: self.address(service, name) for service, name in names.items()}
+        waiting = dict.fromkeys(names, 0)
+        looked = clock.monotonic()
         while True:
             for service in [item for item in self.request.web if item.name in waiting]:
-                name = self.containers(work)[compose.coloured(service.name, work.colour)]
-                process = self.site.docker.process(name)
-                if not process.up:
-                    raise ReleaseError(
-                        f"the new {service.name} does not stay up: it ended with exit code {process.exit_code}",
-                        self.site.docker.logs(name, 20),
-                    )
-                problem = self.ask(service, process.address, waiting[service.name])
+                problem = self.ask(service, addresses[service.name], waiting[service.name])
                 waiting[service.name] = 0 if problem else waiting[service.name] + 1
                 if waiting[service.name] >= limits.gate_healthy:
+                    # It answered as it should; that it has not been restarted meanwhile is asked of Docker.
+                    self.address(service.name, names[service.name])
                     del waiting[service.name]
                 elif problem and clock.monotonic() >= deadline:
                     raise ReleaseError(
                         f"the new {service.name} did not become healthy within {limits.gate:g} s "
                         f"(app_deploy_limits.gate): {problem}",
-                        self.site.docker.logs(name, 20),
+                        self.site.docker.logs(names[service.name], 20),
                     )
+                elif problem and clock.monotonic() - looked >= LOOK_INTERVAL:
+                    self.address(service.name, names[service.name])
+                    looked = clock.monotonic()
             if not waiting:
                 return
             # Whoever is not up yet is asked more often: its first answer should not be late for our sake.
@@ -241,6 +247,16 @@ class Rollout:
                 if any(waiting.values())
                 else min(limits.gate_interval, STARTING_INTERVAL)
             )
+
+    def address(self, service: str, container: str) -> str:
+        """Return the address of a new container. Raises ReleaseError where it has ended, with its last words."""
+        process = self.site.docker.process(container)
+        if process.up:
+            return process.address
+        raise ReleaseError(
+            f"the new {service} does not stay up: it ended with exit code {process.exit_code}",
+            self.site.docker.logs(container, 20),
+        )
 
     def ask(self, service: Service, address: str, healthy: int) -> str:
         """Ask a new container once; return what is wrong, or nothing.
@@ -371,12 +387,7 @@ class Rollout:
         until = clock.monotonic() + self.request.limits.watch
         while True:
             for service, name in self.containers(work).items():
-                process = self.site.docker.process(name)
-                if not process.up:
-                    raise ReleaseError(
-                        f"the new {service} does not stay up: it ended with exit code {process.exit_code}",
-                        self.site.docker.logs(name, 20),
-                    )
+                self.address(service, name)
             if clock.monotonic() >= until:
                 return
             clock.sleep(0.1)
