@@ -88,7 +88,7 @@ class MemoryFiles:
     def read(self, path: str) -> str | None:
         return self.files.get(path)
 
-    def write(self, path: str, text: str, mode: int) -> None:
+    def write(self, path: str, text: str, mode: int, scratch: str = "") -> None:
         self.files[path] = text
         self.modes[path] = mode
 

@@ -38,8 +38,15 @@ class Files(Protocol):
     def read(self, path: str) -> str | None:
         """Return a file's text, or None where there is no such file."""
 
-    def write(self, path: str, text: str, mode: int) -> None:
-        """Replace a file in one atomic step; it is on disk when this returns."""
+    def write(self, path: str, text: str, mode: int, scratch: str = "") -> None:
+        """Replace a file in one atomic step; it is on disk when this returns.
+
+        Args:
+            path: the file.
+            text: its new content.
+            mode: its permissions.
+            scratch: a directory of the same file system for the file that is being written; default: the file's own.
+        """
 
     def append(self, path: str, text: str) -> None:
         """Add to the end of a file (made with mode 0600); it is on disk when this returns."""
@@ -117,11 +124,12 @@ class RealFiles:
         except FileNotFoundError:
             return None
 
-    def write(self, path: str, text: str, mode: int) -> None:
+    def write(self, path: str, text: str, mode: int, scratch: str = "") -> None:
         """See `Files.write`."""
         target = Path(path)
-        # The name ends in .tmp, which Traefik's file provider does not load.
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
+        handle, name = tempfile.mkstemp(
+            dir=scratch or target.parent, prefix=f".{target.name}.", suffix=".tmp"
+        )
         try:
             with os.fdopen(handle, "w", encoding="utf-8") as stream:
                 stream.write(text)

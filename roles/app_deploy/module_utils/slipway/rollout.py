@@ -307,7 +307,7 @@ class Rollout:
     def switch(self, work: Plan) -> None:
         """Turn all traffic in one atomic step, and prove it through the proxy."""
         config = proxy.render(self.request, work.colour, self.id)
-        self.site.files.write(self.site.proxy_file, proxy.dump(config, self.id), 0o644)
+        self.site.switch_proxy(proxy.dump(config, self.id))
         self.confirm(self.id, self.request)
 
     def stop_singletons(self, release: Release | None) -> None:
@@ -548,7 +548,7 @@ def _switch_back(site: Site, serving: Release) -> ReleaseError | None:
     wanted = proxy.dump(proxy.render(kept, serving.facts["colour"], serving.id), serving.id)
     if site.files.read(site.proxy_file) == wanted:
         return None
-    site.files.write(site.proxy_file, wanted, 0o644)
+    site.switch_proxy(wanted)
     try:
         Rollout(site, kept).confirm(serving.id, kept)
     except ReleaseError as error:

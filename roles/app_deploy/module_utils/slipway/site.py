@@ -50,6 +50,10 @@ class Site:
         """The file whose replacement is the switch."""
         return f"{self.proxy_directory}/{self.app}.yml"
 
+    def switch_proxy(self, text: str) -> None:
+        """Replace the proxy's file. It is written outside the directory that the proxy watches, which sees one change."""
+        self.files.write(self.proxy_file, text, 0o644, scratch=self.directory)
+
     def release_directory(self, release: str) -> str:
         """Where one release's compose files, env and request are kept."""
         return f"{self.directory}/releases/{release}"
