@@ -96,6 +96,13 @@ def test_a_service_without_an_image_is_refused() -> None:
         compose.check(model, request())
 
 
+def test_a_service_in_several_copies_is_refused() -> None:
+    model = copy.deepcopy(MODEL)
+    model["services"]["web"]["deploy"] = {"replicas": 3}
+    with pytest.raises(ReleaseError, match="web wants 3 copies"):
+        compose.check(model, request())
+
+
 def test_a_proxy_on_another_network_is_refused() -> None:
     model = copy.deepcopy(MODEL)
     model["services"]["proxy"]["networks"] = {"edge": None}

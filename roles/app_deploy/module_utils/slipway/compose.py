@@ -47,10 +47,7 @@ def check(model: Model, request: Request) -> None:
                 f"app_deploy_services names {service.name}, which the compose files do not have: "
                 f"they have {', '.join(sorted(services))}"
             )
-        if not services[service.name].get("image"):
-            raise ReleaseError(
-                f"the compose service {service.name} has no image: a release needs one to pull"
-            )
+        _check_definition(service.name, services[service.name])
     rolled = {service.name for service in request.services}
     for what, name in (
         ("app_deploy_proxy.service", request.proxy.service),
@@ -74,6 +71,18 @@ def check(model: Model, request: Request) -> None:
                 f"the compose services {request.proxy.service} and {service.name} share no network, "
                 "so the proxy could not reach it"
             )
+
+
+def _check_definition(name: str, definition: Mapping[str, Any]) -> None:
+    """Refuse a service that a release cannot replace."""
+    if not definition.get("image"):
+        raise ReleaseError(f"the compose service {name} has no image: a release needs one to pull")
+    copies = (definition.get("deploy") or {}).get("replicas", definition.get("scale", 1))
+    if copies != 1:
+        raise ReleaseError(
+            f"the compose service {name} wants {copies} copies; a release runs one of each colour: "
+            "remove deploy.replicas and scale"
+        )
 
 
 def accessories(model: Model, request: Request) -> list[str]:

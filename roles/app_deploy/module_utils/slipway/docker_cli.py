@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import os
-import re
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     from .compose import Model
     from .request import Registry
 
-_DIGEST = re.compile(r"^Digest: (sha256:[0-9a-f]{64})$", re.MULTILINE)
 # What compose itself needs to create or start containers, health checks not counted, on a busy server.
 COMPOSE_SECONDS = 300
 
@@ -114,19 +112,16 @@ class DockerCli:
         return model
 
     def pull(self, reference: str, timeout: float) -> Image:
-        """See `docker.Docker`."""
-        labels = api.image_labels(reference) if "@sha256:" in reference else None
+        """Pull by digest, never by tag: an image without a tag is gone when its digest is removed."""
+        pinned = self.resolve(reference, timeout)
+        labels = api.image_labels(pinned)
         if labels is None:
-            done = self._run(["pull", reference], timeout=timeout)
+            done = self._run(["pull", "--quiet", pinned], timeout=timeout)
             if done.returncode != 0:
                 raise ReleaseError(explain_pull(reference, done.stderr), last_lines(done.stderr))
-            found = _DIGEST.search(done.stdout)
-            if not found:
-                raise ReleaseError(f"docker pull told no digest for {reference}", last_lines(done.stdout))
-            reference = f"{repository(reference)}@{found.group(1)}"
-            labels = api.image_labels(reference) or {}
+            labels = api.image_labels(pinned) or {}
         revision = labels.get("org.opencontainers.image.revision", "")
-        return Image(reference, "" if revision == "unknown" else revision)
+        return Image(pinned, "" if revision == "unknown" else revision)
 
     def resolve(self, reference: str, timeout: float) -> str:
         """Ask by way of the engine, which alone knows the registry's certificate authority."""

@@ -48,7 +48,7 @@ def explain_config(output: str) -> str:
         names = ", ".join(dict.fromkeys(name for name, _ in missing))
         return (
             f"the compose file needs {names}, which is not set: add it to app_deploy_env, or to the vault as "
-            f"app_deploy_secrets, or to the whole .env file in PRODUCTION_ENV"
+            f"app_deploy_secrets, or to the whole .env file in app_deploy_env_file"
         )
     blank = re.findall(r'The \\?"(\w+)\\?" variable is not set', output)
     if blank:

@@ -435,8 +435,9 @@ class Rollout:
             for image in release.facts.get("pinned", {}).values()
         }
         for release in releases:
+            # Attempts that failed since then stay as well: their backups may be the last ones before a migration.
             if release.id in kept:
-                continue
+                break
             self.site.files.remove_tree(self.site.release_directory(release.id))
             self.site.files.remove_tree(self.site.backup_file(release.id))
             for image in set(release.facts.get("pinned", {}).values()) - images:
