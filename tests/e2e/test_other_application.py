@@ -17,11 +17,13 @@ FOLDER = state.ROOT / "tests/hello"
 def test_an_application_with_a_port_and_a_health_path_alone(server: Server) -> None:
     """It has no version path: the release header tells its releases apart. The first application goes on."""
     url = f"http://{server.vps.address}:8080"
-    settings = ("-e", f"@{FOLDER}/settings.yml", "-e", f"healthcheck_url={url}")
+    limits = '{"app_deploy_limits": {"retain": 1}}'
+    settings = ("-e", f"@{FOLDER}/settings.yml", "-e", f"healthcheck_url={url}", "-e", limits)
     done = play.run("site.yml", *settings, hosts=[server.vps.name])
     assert done.returncode == 0, done.stdout
     first = server.status()["live"]["release"]
-    for number, tag in enumerate(("sha-1111111", "sha-2222222"), start=1):
+    tags = ("sha-1111111", "sha-2222222", "sha-3333333")
+    for number, tag in enumerate(tags, start=1):
         build(tag, context=FOLDER, repository="slipway/hello", build_args={"GREETING": f"hello {number}"})
         done = play.run("deploy.yml", *settings, "-e", f"tag={tag}", hosts=[server.vps.name])
         assert done.returncode == 0, done.stdout
@@ -29,6 +31,11 @@ def test_an_application_with_a_port_and_a_health_path_alone(server: Server) -> N
             assert answer.headers["X-Slipway-Release"].endswith(f"-{tag}")
             assert answer.read() == f"hello {number}\n".encode()
     assert server.status()["live"]["release"] == first
+
+    # The first image is gone; that of the release before stays with its stopped container, for a rollback.
+    images = server.must("docker images --no-trunc --quiet ghcr.io/slipway/hello").split()
+    assert len(images) == len(tags) - 1
+    assert len(server.must("ls /opt/hello/releases").split()) == 1
 
 
 def test_inside_the_network_the_services_name_reaches_the_live_release(server: Server) -> None:
