@@ -48,7 +48,7 @@ class ActionModule(ActionBase):  # type: ignore[misc] # Ansible ships no types
                 "failed": True,
                 "msg": f"{wrong}; for example: ansible-playbook deploy.yml -e tag=sha-1a2b3c4",
             }
-        if self._play_context.check_mode:
+        if self._task.check_mode:
             return self._told(self._execute_module(module_args=dict(self._task.args), task_vars=task_vars))
         answer = self._deploy()
         if "stale" in answer:
