@@ -1,0 +1,76 @@
+"""A release belongs to the server: it does not end with whoever started it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from typing import TYPE_CHECKING
+
+from lab import play
+from tests.e2e.server import LIMITS, NAME, ONE, TWO
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.e2e.server import Server
+
+PATIENCE = 60
+
+
+def wait_for(what: str, holds: Callable[[], bool]) -> None:
+    """Wait until something holds, but not for ever."""
+    deadline = time.monotonic() + PATIENCE
+    while not holds():
+        assert time.monotonic() < deadline, f"{what} did not come within {PATIENCE} s"
+        time.sleep(0.1)
+
+
+def test_a_release_goes_on_when_its_controller_is_killed(server: Server) -> None:
+    """ansible-playbook and its SSH connections die in the middle; the release goes live all the same."""
+    before = server.status()["live"]
+    tag = TWO if before["tag"] == ONE else ONE
+    controller = subprocess.Popen(
+        play.command("deploy.yml", "-e", LIMITS, "-e", f"tag={tag}"),
+        cwd=play.ANSIBLE,
+        env=play.environment([NAME]),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    wait_for("the release", lambda: server.status()["busy"])
+    os.killpg(controller.pid, signal.SIGKILL)
+    controller.wait()
+    server.must("pkill -KILL -u deploy sshd; true", user="root")
+
+    wait_for("the end of the release", lambda: not server.status()["busy"])
+    live = server.status()["live"]
+    assert live["tag"] == tag
+    assert live["release"] != before["release"]
+
+    # Nothing is left to mend: the same release again is nothing to do.
+    done = server.deploy(tag)
+    assert done.returncode == 0, done.stdout
+    assert "changed=0 " in done.stdout
+
+
+def test_a_second_release_at_the_same_time_is_told_who_is_at_it(server: Server) -> None:
+    """The lock names its holder; the first release is not disturbed."""
+    before = server.status()["live"]
+    tag = TWO if before["tag"] == ONE else ONE
+    with subprocess.Popen(
+        play.command("deploy.yml", "-e", LIMITS, "-e", f"tag={tag}", "-e", "app_deploy_actor=ann"),
+        cwd=play.ANSIBLE,
+        env=play.environment([NAME]),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as first:
+        wait_for("the release", lambda: server.status()["busy"])
+        second = server.deploy(tag)
+        assert second.returncode != 0
+        assert f"another release is running: {tag} by ann since" in second.stdout
+        assert first.wait(PATIENCE) == 0
+    assert server.status()["live"]["tag"] == tag
