@@ -57,9 +57,6 @@ class Files(Protocol):
     def remove_tree(self, path: str) -> None:
         """Remove a file or a directory with all in it; nothing there is fine."""
 
-    def names(self, path: str) -> list[str]:
-        """List a directory, sorted; empty where there is none."""
-
     def size(self, path: str) -> int:
         """Return a file's length in bytes; 0 where there is no such file."""
 
@@ -175,11 +172,6 @@ class RealFiles:
             shutil.rmtree(target)
         else:
             target.unlink(missing_ok=True)
-
-    def names(self, path: str) -> list[str]:
-        """See `Files.names`."""
-        target = Path(path)
-        return sorted(entry.name for entry in target.iterdir()) if target.is_dir() else []
 
     def size(self, path: str) -> int:
         """See `Files.size`."""

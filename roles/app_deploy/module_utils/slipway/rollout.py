@@ -1,6 +1,6 @@
 """A release from its first stage to its last; `Rollout.run` is the table of contents.
 
-Everything up to the commit can be undone, because the old version runs until then: `Rollout.undo` looks at
+Everything up to the commit can be undone, because the old version runs until then: `undo` looks at
 what is there, not at what was done, so it serves a failure and a crash alike. After the commit nothing is
 undone: what is left is tidying up.
 """
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
     from .compose import Model
-    from .docker import Image
+    from .docker import Container, Image
     from .journal import Release
     from .plan import Plan
     from .request import Request, Service
@@ -177,14 +177,7 @@ class Rollout:
         settings = self.request.backup
         path = self.site.backup_file(self.id)
         self.site.files.make_directory(f"{self.site.directory}/backups", 0o700)
-        source = next(
-            (
-                item
-                for item in self.site.docker.containers(self.request.app)
-                if item.service == settings.service
-            ),
-            None,
-        )
+        source = self.container_of(settings.service)
         if source is None or not source.running:
             raise ReleaseError(f"no backup: {settings.service} (app_deploy_backup.service) does not run")
         for command, call in (
@@ -340,10 +333,11 @@ class Rollout:
                 problem, seen = str(error), 0
             if seen < wanted:
                 if clock.monotonic() >= deadline:
+                    container = self.container_of(request.proxy.service)
                     raise ReleaseError(
                         f"the proxy at {base} (app_deploy_proxy.url) does not serve {release} after "
                         f"{request.limits.switch:g} s: {problem}",
-                        self.logs(request.proxy.service),
+                        self.site.docker.logs(container.name, 20) if container else "",
                     )
                 clock.sleep(0.01)
 
@@ -481,12 +475,10 @@ class Rollout:
         facts["services"] = [*facts["web"], *facts["singletons"]]
         self.journal.write(self.id, "fact", **facts)
 
-    def logs(self, service: str) -> str:
-        """Return the last log lines of a service's container."""
-        for container in self.site.docker.containers(self.request.app):
-            if container.service == service:
-                return self.site.docker.logs(container.name, 20)
-        return ""
+    def container_of(self, service: str) -> Container | None:
+        """Find a service's container."""
+        found = self.site.docker.containers(self.request.app)
+        return next((item for item in found if item.service == service), None)
 
 
 def next_id(releases: list[Release], tag: str) -> str:
