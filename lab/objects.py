@@ -1,10 +1,12 @@
 """The lab's containers, volumes and network: what they are called and how they are told from everybody else's."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 from lab import engine, images, state
 from lab.errors import LabError
+from lab.progress import say
 
 LABEL = "slipway.lab=1"
 NAME = "slipway-lab"
@@ -18,15 +20,23 @@ def labels() -> list[str]:
 
 
 def check_home() -> None:
-    """Raise LabError when the lab of another checkout lives in this engine."""
-    form = f'{{{{.Label "{HOME_LABEL}"}}}}'
-    homes = engine.output(
+    """Raise LabError when the lab of another checkout lives in this engine; clear up after one that is gone."""
+    form = f'{{{{.Names}}}}\t{{{{.Label "{HOME_LABEL}"}}}}'
+    listed = engine.output(
         "ps", "--all", "--filter", f"label={LABEL}", "--filter", f"name=^{NAME}-", "--format", form
     )
-    for home in set(homes.splitlines()) - {str(state.directory())}:
-        raise LabError(
-            f"another checkout's lab ({home}) runs in this engine: run `python -m lab down` there first"
-        )
+    others: dict[str, list[str]] = {}
+    for name, home in (line.split("\t") for line in listed.splitlines()):
+        if home != str(state.directory()):
+            others.setdefault(home, []).append(name)
+    for home, names in others.items():
+        if Path(home).exists():
+            raise LabError(
+                f"another checkout's lab ({home}) runs in this engine: run `python -m lab down` there first"
+            )
+        # Nobody could reach them any more: their keys and passwords went with that folder.
+        say(f"removing {len(names)} containers of a checkout that is gone ({home})")
+        remove_containers(names)
 
 
 def containers() -> list[str]:
