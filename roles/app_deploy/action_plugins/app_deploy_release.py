@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shlex
 from pathlib import Path
@@ -20,7 +21,7 @@ ENGINE = Path(__file__).parents[1] / "module_utils/slipway"
 
 
 # As in the engine's request.py, which a plugin of the controller cannot import.
-TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}(@sha256:[0-9a-f]{64})?")
 
 
 def wrong_tag(tag: object) -> str:
@@ -90,6 +91,13 @@ class ActionModule(ActionBase):  # type: ignore[misc] # Ansible ships no types
             return {"stale": True, "stderr": done["stderr"]}
         return answer if isinstance(answer, dict) else {"stale": True}
 
+    def _report(self, result: dict[str, Any]) -> None:
+        """Leave the result for ansible/callback_plugins/slipway_report.py, where a report is wanted."""
+        if path := os.environ.get("SLIPWAY_REPORT"):
+            part = Path(f"{path}.{self._host}")
+            part.touch(mode=0o600)
+            part.write_text(json.dumps(result), encoding="utf-8")
+
     def _say(self, text: str) -> None:
         display.display(f"    {self._host}: {text}")
 
@@ -112,6 +120,7 @@ class ActionModule(ActionBase):  # type: ignore[misc] # Ansible ships no types
 
     def _ended(self, release: str, result: dict[str, Any]) -> dict[str, Any]:
         outcome = result["outcome"]
+        self._report(result)
         if outcome in ("live", "nothing-to-do"):
             return {"release": release, "result": result, "changed": outcome == "live"}
         if result.get("output"):

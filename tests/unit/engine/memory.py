@@ -137,6 +137,9 @@ class MemoryDocker:
     def login(self, registry: Registry, directory: str) -> None:
         self.calls.append(f"login {registry.host}")
 
+    def logout(self) -> None:
+        self.calls.append("logout")
+
     def config(self, project: str, directory: str, files: Sequence[str], tag: str) -> dict[str, Any]:
         if self.config_error:
             raise ReleaseError(self.config_error)
@@ -145,9 +148,12 @@ class MemoryDocker:
 
     def pull(self, reference: str, timeout: float) -> Image:
         tag = reference.rpartition(":")[2]
+        if "@" in reference:
+            tag = next((name for name, like in self.registry.items() if like.get("digest") == tag), tag)
         if tag not in self.registry:
             raise ReleaseError(explain_pull(reference, "manifest unknown"))
         pinned = f"{repository(reference)}@sha256:{tag}"
+        # The tag stands for the digest here, so that whoever holds a container finds what its image is like.
         self.images.add(pinned)
         self.calls.append(f"pull {tag}")
         return Image(pinned, self.registry[tag].get("revision", ""))

@@ -50,8 +50,39 @@ def test_second_release_swaps_colours_in_the_right_order(live: Memory) -> None:
         "start shop-web-green-1",
         "stop shop-bot-blue-1",
         "start shop-bot-green-1",
+        "logout",
         "stop shop-web-blue-1",
     ]
+
+
+def test_a_digest_behind_the_tag_is_what_gets_pulled_wherever_the_tag_points_to(live: Memory) -> None:
+    digest = "d" * 64
+    live.push("sha-bbbbbbb-first", digest=digest, revision="b" * 40)
+    assert deploy(live, f"sha-bbbbbbb@sha256:{digest}") == "live"
+    assert live.serving() == "2-sha-bbbbbbb"
+    assert "pull sha-bbbbbbb-first" in live.docker.calls
+
+
+def test_a_digest_is_refused_where_several_images_carry_the_tag(live: Memory) -> None:
+    live.docker.model["services"]["bot"]["image"] = "ghcr.io/acme/bot:TAG"
+    with pytest.raises(
+        ReleaseError, match=r"fits one image alone, but .*acme/bot:sha-bbbbbbb, .*carry the tag"
+    ):
+        deploy(live, f"sha-bbbbbbb@sha256:{'d' * 64}")
+    assert live.serving() == "1-sha-aaaaaaa"
+
+
+def test_a_digest_is_refused_where_no_image_carries_the_tag(live: Memory) -> None:
+    for name in ("web", "bot"):
+        live.docker.model["services"][name]["image"] = "ghcr.io/acme/shop:stable"
+    with pytest.raises(ReleaseError, match="of the released images none carries the tag"):
+        deploy(live, f"sha-bbbbbbb@sha256:{'d' * 64}")
+
+
+def test_credentials_are_forgotten_whatever_happens(live: Memory) -> None:
+    with pytest.raises(ReleaseError):
+        deploy(live, "sha-0000000")
+    assert live.docker.calls == ["login ", "logout"]
 
 
 def test_third_release_goes_back_to_the_first_colour(live: Memory) -> None:

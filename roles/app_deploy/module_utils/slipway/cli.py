@@ -115,9 +115,8 @@ def check(site: Site, request: Request) -> dict[str, Any]:
         model = plan.read_model(site, request, staging)
         site.docker.login(request.registry, f"{staging}/docker")
         pinned: dict[str, str] = {}
-        for service in request.services:
-            reference = str(model["services"][service.name]["image"])
-            pinned[service.name] = site.docker.resolve(reference, request.limits.pull)
+        for name, reference in compose.images(model, request).items():
+            pinned[name] = site.docker.resolve(reference, request.limits.pull)
         work = plan.make(site, request, model, pinned)
         derived = compose.derive(model, request, work.colour, "", pinned)
         changed = plan.drift(site, request, derived, work.containers)

@@ -12,6 +12,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from .errors import ReleaseError
+from .explain import repository
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -93,8 +94,25 @@ def accessories(model: Model, request: Request) -> list[str]:
 
 
 def images(model: Model, request: Request) -> dict[str, str]:
-    """Map each service that is released to the image it names."""
-    return {service.name: str(model["services"][service.name]["image"]) for service in request.services}
+    """Map each service that is released to the image it names, or to the digest that the request names for it.
+
+    Raises:
+        ReleaseError: there is one digest, but several images carry the tag.
+    """
+    named = {service.name: str(model["services"][service.name]["image"]) for service in request.services}
+    if not request.digest:
+        return named
+    tagged = {image for image in named.values() if image.endswith(f":{request.tag}")}
+    if len(tagged) != 1:
+        found = ", ".join(sorted(tagged)) or "none"
+        raise ReleaseError(
+            f"tag names a digest, which fits one image alone, but of the released images {found} "
+            f"{'carry' if len(tagged) > 1 else 'carries'} the tag {request.tag}: leave the digest out (-e tag={request.tag})"
+        )
+    return {
+        name: f"{repository(image)}@{request.digest}" if image in tagged else image
+        for name, image in named.items()
+    }
 
 
 def _rolled(definition: Mapping[str, Any], image: str, release: str) -> dict[str, Any]:

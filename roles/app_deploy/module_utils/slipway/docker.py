@@ -102,6 +102,9 @@ class Docker(Protocol):
     def login(self, registry: Registry, directory: str) -> None:
         """Keep the registry's credentials in a directory of mode 0700, and use them in the calls that follow."""
 
+    def logout(self) -> None:
+        """Forget the registry's credentials: nothing of them stays on the server."""
+
     def config(self, project: str, directory: str, files: Sequence[str], tag: str) -> Model:
         """Return the normalised compose model of the files in a directory, which also holds ``.env``."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import shutil
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -91,6 +92,10 @@ class DockerCli:
         handle = os.open(path / "config.json", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(handle, "w", encoding="utf-8") as stream:
             json.dump({"auths": auths}, stream)
+
+    def logout(self) -> None:
+        """See `docker.Docker`."""
+        shutil.rmtree(self._config, ignore_errors=True)
 
     def config(self, project: str, directory: str, files: Sequence[str], tag: str) -> Model:
         """See `docker.Docker`."""

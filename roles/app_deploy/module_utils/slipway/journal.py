@@ -39,7 +39,13 @@ class Release:
     def as_json(self) -> dict[str, Any]:
         """Return it as plain data for ``slipway status`` and for Ansible."""
         stages = [{"stage": name, "seconds": seconds} for name, seconds in self.stages]
-        return {"release": self.id, "outcome": self.outcome or "unfinished", "stages": stages, **self.facts}
+        told = {
+            "release": self.id,
+            "outcome": self.outcome or "unfinished",
+            "stage": self.stage,
+            "stages": stages,
+        }
+        return {**told, **self.facts}
 
 
 def fold(events: list[dict[str, Any]]) -> list[Release]:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 # https://docs.docker.com/reference/cli/docker/image/tag/: at most 128 characters, no leading dot or dash.
 TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 # https://docs.docker.com/compose/how-tos/project-name/: also what a DNS label and a directory can bear.
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,40}")
 # A service is a DNS name inside the network, with "-blue" or "-green" behind it.
@@ -155,6 +156,7 @@ class Request:
         app: name of the application: compose project and, on the host, its directory.
         directory: that directory.
         tag: the image tag to release.
+        digest: the digest that it must have; empty: whatever the tag points to in the registry.
         compose: the compose files, name and text, in the order of ``docker compose -f``.
         env: the text of the env file.
         secrets: values that must not be seen in any output.
@@ -179,6 +181,7 @@ class Request:
     apply_accessories: tuple[str, ...] = ()
     actor: str = "unknown"
     run_url: str = ""
+    digest: str = ""
 
     @property
     def web(self) -> tuple[Service, ...]:
@@ -269,7 +272,8 @@ def parse(raw: Mapping[str, Any]) -> Request:
     """Check a request that came as JSON and return it typed.
 
     Args:
-        raw: as `Request`, but the env comes as ``env`` and ``secrets`` (mappings), or whole as ``env_file``.
+        raw: as `Request`, but the env comes as ``env`` and ``secrets`` (mappings), or whole as ``env_file``, and the
+            tag may bring its digest along, as in an image reference: ``sha-1a2b3c4@sha256:…``.
 
     Raises:
         ReleaseError: naming the first setting that is wrong.
@@ -277,6 +281,9 @@ def parse(raw: Mapping[str, Any]) -> Request:
     values = dict(raw)
     if not values.get("tag"):
         raise ReleaseError("no tag to release: pass one, for example -e tag=sha-1a2b3c4")
+    if isinstance(values["tag"], str) and "@" in values["tag"]:
+        values["tag"], _, values["digest"] = values["tag"].partition("@")
+        _check(values["digest"], DIGEST, "the digest behind the tag's @")
     for name, kind in (
         ("proxy", Proxy),
         ("migrations", Migrations),

@@ -102,6 +102,8 @@ class Rollout:
         except Exception as error:
             self.fail(error)
             raise
+        finally:
+            self.site.docker.logout()
         self.finish(work)
         return LIVE
 
