@@ -1,12 +1,14 @@
 #!/bin/sh
 # Make the virtual environment .venv with everything that Slipway's tests, linters, playbooks and lab run with.
 # From a bare Debian or Ubuntu with git, make and Python 3.11 or newer; instant when nothing has changed.
+# `scripts/setup.sh deploy` installs only what the workflows deploy and watch with; SLIPWAY_VENV puts it elsewhere.
 set -eu
 
 cd "$(dirname "$0")/.."
 uv_lock=requirements/uv.txt
-lock=requirements/dev.txt
-stamp=.venv/.installed
+lock=requirements/${1:-dev}.txt
+venv=${SLIPWAY_VENV:-.venv}
+stamp=$venv/.installed
 
 say() {
     printf 'setup: %s\n' "$*" >&2
@@ -18,7 +20,7 @@ fail() {
 }
 
 is_current() {
-    [ -x .venv/bin/python ] && [ -f "$stamp" ] && cat "$uv_lock" "$lock" | cmp -s - "$stamp"
+    [ -x "$venv/bin/python" ] && [ -f "$stamp" ] && cat "$uv_lock" "$lock" | cmp -s - "$stamp"
 }
 
 # Prints a command that runs another one as root; nothing when this is root already. Fails where neither is possible.
@@ -57,10 +59,26 @@ make_environment() {
     if ! "$python" -c 'import ensurepip' 2>/dev/null; then
         apt_install "$("$python" -c 'import sys; print(f"python3.{sys.version_info[1]}-venv")')"
     fi
-    say "making .venv with $("$python" --version) …"
-    "$python" -m venv --clear .venv
+    say "making $venv with $("$python" --version) …"
+    # A copy of pip would take seconds, so the interpreter's own is used where it has one.
+    if "$python" -m pip --version >/dev/null 2>&1; then
+        "$python" -m venv --clear --without-pip "$venv"
+    else
+        "$python" -m venv --clear "$venv"
+    fi
 }
 
+# Runs pip for the environment.
+environment_pip() {
+    if "$venv/bin/python" -c 'import pip' 2>/dev/null; then
+        "$venv/bin/python" -m pip "$@"
+    else
+        choose_python
+        "$python" -m pip --python "$venv/bin/python" "$@"
+    fi
+}
+
+[ -f "$lock" ] || fail "there is no $lock; say nothing, or: scripts/setup.sh deploy"
 is_current && exit 0
 
 # Two of these at once would spoil each other's work.
@@ -72,14 +90,16 @@ fi
 
 command -v ssh >/dev/null || apt_install openssh-client
 command -v openssl >/dev/null || apt_install openssl
-.venv/bin/python -c 'import sys, pip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || make_environment
+"$venv/bin/python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || make_environment
 
 say "installing uv …"
-.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement "$uv_lock"
+environment_pip install --quiet --disable-pip-version-check --require-hashes --requirement "$uv_lock"
 say "installing what $lock names …"
-.venv/bin/uv pip sync --python .venv/bin/python --require-hashes "$lock"
-say "compiling …"
-# Where Python may not write bytecode, every start would compile again; the collections hold little that is used.
-.venv/bin/python -m compileall -q -j 0 -x ansible_collections .venv/lib >/dev/null || true
+"$venv/bin/uv" pip sync --quiet --python "$venv/bin/python" --require-hashes "$lock"
+if [ $# = 0 ]; then
+    say "compiling …"
+    # Where Python may not write bytecode, every start would compile again; the collections hold little that is used.
+    "$venv/bin/python" -m compileall -q -j 0 -x ansible_collections "$venv/lib" >/dev/null || true
+fi
 cat "$uv_lock" "$lock" >"$stamp"
-say "done: .venv is ready"
+say "done: $venv is ready"
