@@ -1,0 +1,1 @@
+"""What the workflows do between GitHub and Ansible; each module is a command: ``python -m pipeline.<name> --help``."""

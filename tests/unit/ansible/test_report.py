@@ -1,0 +1,69 @@
+"""The report that the callback plugin writes, from real playbook runs on this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def report(folder: Path, tasks: str, *, hosts: str = "one,") -> dict[str, Any]:
+    """Run tasks and return the report."""
+    book = folder / "play.yml"
+    book.write_text(
+        f"- hosts: all\n  gather_facts: false\n  connection: local\n  tasks:\n{tasks}", encoding="utf-8"
+    )
+    env = {
+        **os.environ,
+        "ANSIBLE_CONFIG": str(ROOT / "ansible/ansible.cfg"),
+        "SLIPWAY_REPORT": str(folder / "r.json"),
+    }
+    subprocess.run(
+        [ROOT / ".venv/bin/ansible-playbook", "-i", hosts, str(book)],
+        env=env,
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
+    assert (folder / "r.json").stat().st_mode & 0o777 == 0o600
+    told: dict[str, Any] = json.loads((folder / "r.json").read_text(encoding="utf-8"))
+    return told
+
+
+def test_a_good_run(tmp_path: Path) -> None:
+    told = report(tmp_path, "    - command: echo serves\n")
+    assert (told["playbook"], told["ok"]) == ("play.yml", True)
+    assert told["seconds"] > 0
+    assert told["hosts"]["one"] | {"findings": []} == {
+        "ok": True,
+        "unreachable": False,
+        "error": "",
+        "output": "serves",
+        "findings": [],
+        "release": {},
+    }
+
+
+def test_the_first_failure_of_a_host_is_its_reason(tmp_path: Path) -> None:
+    tasks = "    - fail: {msg: ignored}\n      ignore_errors: true\n    - fail: {msg: 'the reason\n\n        of it'}\n"
+    told = report(tmp_path, tasks)
+    assert told["ok"] is False
+    assert told["hosts"]["one"]["error"].split() == ["the", "reason", "of", "it"]
+
+
+def test_a_host_that_cannot_be_reached(tmp_path: Path) -> None:
+    tasks = "    - ping:\n      vars: {ansible_connection: ssh, ansible_host: 127.0.0.1, ansible_port: 1}\n"
+    told = report(tmp_path, tasks)
+    assert (told["ok"], told["hosts"]["one"]["unreachable"]) == (False, True)
+    assert "refused" in told["hosts"]["one"]["error"]
+
+
+def test_what_the_engine_told_of_a_release_is_taken_over(tmp_path: Path) -> None:
+    (tmp_path / "r.json.one").write_text('{"release": "1-a", "output": "log"}', encoding="utf-8")
+    told = report(tmp_path, "    - ping:\n")
+    assert told["hosts"]["one"]["release"] == {"release": "1-a", "output": "log"}
+    assert not (tmp_path / "r.json.one").exists()
