@@ -6,11 +6,12 @@ SHELL := /bin/bash
 
 BIN := .venv/bin
 LAB := $(BIN)/python -m lab
-SHELL_FILES := $(shell git ls-files '*.sh' ansible/vault-password .ci/run)
+# Whatever says that a shell runs it, committed or not yet.
+SHELL_FILES = $(shell git grep --untracked -lE '^\#!/(bin/|usr/bin/env )(ba)?sh')
 
 .PHONY: help
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  \033[1m%-16s\033[0m %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  \033[1m%-16s\033[0m %s\n", $$1, $$2}'
 
 .PHONY: setup
 setup: ## Make .venv with the locked dependencies (every target does that by itself)
@@ -21,37 +22,59 @@ demo: setup ## The main job for real: a VPS, version 1, then version 2 under loa
 	@$(BIN)/python -m lab.demo
 
 .PHONY: test
-test: setup test-unit test-app test-molecule test-e2e ## Every test
+test: setup test-unit test-app test-molecule test-workflows test-e2e ## Every test
 
 .PHONY: test-unit
 test-unit: setup ## Unit tests: seconds, no Docker
 	$(BIN)/pytest -n 2 -q tests/unit
 
 .PHONY: test-app
-test-app: setup ## Tests of the reference application, on real PostgreSQL and Redis
-	@$(LAB) up
+test-app: setup ## Tests of the reference application, on real PostgreSQL and Redis (docs/ci.md)
+	@[ -n "$${TEST_DATABASE_URL:-}" ] && [ -n "$${TEST_REDIS_URL:-}" ] || $(LAB) up
 	$(BIN)/pytest -n 2 -q app/tests --cov=app --cov-branch --cov-report=term:skip-covered --cov-fail-under=60
 
 .PHONY: test-molecule
-test-molecule: setup ## One Molecule scenario per role, and the whole way
+test-molecule: setup ## One Molecule scenario per role, and the whole way; one alone: SCENARIO=docker
 	@$(LAB) up
-	@scripts/molecule.sh
+	@scripts/molecule.sh $(SCENARIO)
+
+.PHONY: test-workflows
+test-workflows: setup ## The workflows for real, with act, against servers of the lab
+	@$(LAB) up
+	$(BIN)/pytest -n 2 --dist loadfile -q tests/workflows
 
 .PHONY: test-e2e
 test-e2e: setup ## The whole way in the lab, under load
 	$(BIN)/pytest -q tests/e2e
 
 .PHONY: lint
-lint: setup ## Every linter
+lint: lint-python lint-ansible lint-shell lint-workflows lint-migrations ## Every linter
+
+.PHONY: lint-python
+lint-python: setup ## ruff, black, mypy
 	$(BIN)/ruff check .
 	$(BIN)/black --check --quiet .
 	$(BIN)/mypy
+
+.PHONY: lint-ansible
+lint-ansible: setup ## yamllint, ansible-lint (profile production), the syntax of every playbook
 	$(BIN)/yamllint --strict .
 	$(BIN)/ansible-lint --offline
+	$(BIN)/pytest -q tests/unit/ansible/test_playbooks_syntax.py
+
+.PHONY: lint-shell
+lint-shell: setup ## shellcheck, and hadolint for the Dockerfiles
 	$(BIN)/shellcheck $(SHELL_FILES)
-	git ls-files '*Dockerfile*' | xargs $(BIN)/hadolint
+	git ls-files --cached --others --exclude-standard '*Dockerfile*' | xargs $(BIN)/hadolint
+
+.PHONY: lint-workflows
+lint-workflows: setup ## actionlint, zizmor (pedantic)
 	$(BIN)/actionlint
 	$(BIN)/zizmor --offline --no-progress --pedantic .github
+
+.PHONY: lint-migrations
+lint-migrations: setup ## Is each migration safe while the version before serves?
+	@$(BIN)/python -m pipeline.migrations
 
 .PHONY: lab-up
 lab-up: setup ## Start the lab: engine, registry, base images
@@ -68,6 +91,10 @@ lab-status: setup ## What of the lab runs, and where
 .PHONY: bench
 bench: setup ## Measure what the docs say about speed
 	$(BIN)/python -m bench.deploy_time
+
+.PHONY: bench-push-to-live
+bench-push-to-live: setup ## Measure the way from a build to the verified new version
+	$(BIN)/python -m bench.push_to_live
 
 .PHONY: lock
 lock: setup ## Lock the dependencies anew (requirements/*.in, app/requirements.in)

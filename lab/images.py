@@ -52,6 +52,14 @@ def traefik_program() -> bytes:
     return path.read_bytes()
 
 
+def runner_files() -> dict[str, bytes]:
+    """Return what the stand-in for GitHub's runner needs to make the virtual environment."""
+    locks = {
+        f"{name}.txt": (state.ROOT / "requirements" / f"{name}.txt").read_bytes() for name in ("uv", "dev")
+    }
+    return {"ca-certificates.crt": ca_bundle(), **locks}
+
+
 # The real name of an image in the compose file, and the recipe of its stand-in.
 STAND_INS = {
     "python:3.11-slim": Recipe(
@@ -81,6 +89,10 @@ VPS = {
 }
 DNS = Recipe("slipway-lab/dns:latest", "dns", "slipway-lab/debian:bookworm")
 REGISTRY = Recipe("slipway-lab/registry:latest", "registry", "slipway-lab/debian:bookworm")
+# Not a part of `lab up`: only tests/workflows needs it.
+ACT_RUNNER = Recipe(
+    "slipway-lab/act-runner:trixie", "act-runner", "slipway-lab/debian:trixie", files=runner_files
+)
 
 
 def context(recipe: Recipe) -> dict[str, bytes]:

@@ -2,10 +2,11 @@
 # Runs Molecule scenarios, two at a time: all of them, or those that are named. Each has a log in .lab/logs.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-export NO_COLOR=1 PATH="$PWD/.venv/bin:$PATH" # where Molecule looks for Ansible's programs
+export LOGS=${SLIPWAY_LAB_DIR:-.lab}/logs NO_COLOR=1
+export PATH="$PWD/.venv/bin:$PATH" # where Molecule looks for Ansible's programs
 
 one() {
-  local scenario=$1 log=.lab/logs/molecule-$1.log began=$SECONDS
+  local scenario=$1 log=$LOGS/molecule-$1.log began=$SECONDS
   echo "molecule $scenario: started"
   if .venv/bin/molecule test --scenario-name "$scenario" >"$log" 2>&1; then
     # The test runner's closing line.
@@ -22,5 +23,5 @@ if [ $# -eq 0 ]; then
   mapfile -t scenarios < <(find molecule -mindepth 2 -maxdepth 2 -name molecule.yml -printf '%h\n' | sed 's#.*/##' | sort)
   set -- "${scenarios[@]}"
 fi
-mkdir -p .lab/logs
+mkdir -p "$LOGS"
 printf '%s\n' "$@" | xargs --max-procs=2 --replace=NAME bash -c 'one NAME'

@@ -79,6 +79,21 @@ async def test_a_locked_table_fails_soon_and_leaves_everything_as_it_was(empty: 
     assert alembic(empty, "upgrade", "head").returncode == 0
 
 
+async def test_a_run_that_ended_between_two_transactions_can_be_taken_up(empty: str) -> None:
+    assert alembic(empty, "upgrade", "head").returncode == 0
+    connection = await asyncpg.connect(empty)
+    try:
+        # The columns were committed, the index was not made yet.
+        await connection.execute("DROP INDEX tasks_waiting_due_at")
+        await connection.execute("DROP TABLE activities")
+        await connection.execute("UPDATE alembic_version SET version_num = '0001'")
+    finally:
+        await connection.close()
+    again = await asyncio.to_thread(alembic, empty, "upgrade", "head")
+    assert again.returncode == 0, again.stdout
+    assert alembic(empty, "current", "--check-heads").returncode == 0
+
+
 def test_offline_sql_needs_no_database(nowhere: str) -> None:
     result = alembic(f"postgresql://u:p@{nowhere}/x", "upgrade", "head", "--sql")
     assert result.returncode == 0, result.stderr

@@ -9,7 +9,7 @@ import pytest
 from lab import engine, images
 from lab.errors import LabError
 
-RECIPES = [*images.STAND_INS.values(), *images.VPS.values(), images.REGISTRY, images.DNS]
+RECIPES = [*images.STAND_INS.values(), *images.VPS.values(), images.REGISTRY, images.DNS, images.ACT_RUNNER]
 
 
 def test_the_fingerprint_does_not_depend_on_order() -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+
+from tests.workflows import compat
 
 ROOT = Path(__file__).parents[3]
 FOLDER = ROOT / ".github"
@@ -215,3 +218,59 @@ def test_issue_forms(form: str) -> None:
     fields = [field for field in content["body"] if field["type"] != "markdown"]
     assert len({field["id"] for field in fields}) == len(fields)
     assert all(field["attributes"]["label"] for field in fields)
+
+
+def test_what_act_runs_is_a_valid_workflow(tmp_path: Path) -> None:
+    compat.copy(ROOT, tmp_path)
+    done = subprocess.run(
+        [ROOT / ".venv/bin/act", "--validate", "--strict", "--directory", tmp_path],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_deployment_verifies_what_it_deploys_before_any_server_is_near() -> None:
+    """act has no identity to sign with, so the test there only sees that an unsigned image is refused."""
+    told = jobs(FOLDER / "workflows/deploy.yml")
+    (verify,) = [step for step in told["plan"]["steps"] if "gh attestation verify" in step.get("run", "")]
+    command = " ".join(verify["run"].split())
+    for part in (
+        'oci://$IMAGE@$DIGEST" --repo "$GITHUB_REPOSITORY"',
+        '--source-digest "$SHA"',
+        '--signer-workflow "$SIGNER/.github/workflows/build-and-push.yml"',
+        "--deny-self-hosted-runners",
+    ):
+        assert part in command
+    assert verify["if"] == "steps.plan.outputs.action == 'deploy' && vars.SLIPWAY_ATTEST != 'false'"
+    assert told["staging"]["needs"] == "plan"
+    assert told["production"]["needs"] == ["plan", "staging"]
+
+
+@pytest.mark.parametrize("environment", ["staging", "production"])
+def test_a_deployment_waits_for_its_turn_and_its_reviewers(environment: str) -> None:
+    """Neither is act's: environments and concurrency are GitHub's own."""
+    job = jobs(FOLDER / "workflows/deploy.yml")[environment]
+    assert job["environment"] == {"name": environment, "deployment": False}
+    assert job["concurrency"] == {
+        "group": f"deploy-{environment}",
+        "cancel-in-progress": False,
+        "queue": "max",
+    }
+
+
+def test_no_secret_of_a_server_is_near_while_it_is_decided_what_goes_where() -> None:
+    plan = yaml.safe_dump(jobs(FOLDER / "workflows/deploy.yml")["plan"])
+    assert "secrets." not in plan
+
+
+def test_both_environments_are_deployed_to_alike() -> None:
+    told = jobs(FOLDER / "workflows/deploy.yml")
+    alike = yaml.safe_dump(told["staging"]).replace("staging", "production").replace("STAGING", "PRODUCTION")
+    one, two = yaml.safe_load(alike), told["production"]
+    for job in (one, two):
+        for key in ("name", "needs", "if"):
+            job.pop(key)
+    assert one == two
