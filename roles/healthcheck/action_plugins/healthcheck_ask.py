@@ -1,19 +1,24 @@
 """Ask the public address, one check after another, and tell in one line each what does not hold.
 
 It runs in the controller's own process: starting a module costs half a second, and there is one request for each check.
+Where it is asked to, it also tells how long the certificate is valid and, over Ansible's connection, how full the disks are.
 """
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import re
+import shlex
 import ssl
 import time
 import urllib.request
 from http.client import HTTPException, IncompleteRead, InvalidURL
 from typing import Any, NamedTuple
 from urllib.error import HTTPError, URLError
+from urllib.parse import urlsplit
 
+from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
@@ -32,16 +37,27 @@ CHECK = {
 }
 ARGUMENTS = {
     **{key: {"type": "str", "required": True} for key in ("url", "host_header", "release", "version_key")},
-    **{key: {"type": "int", "required": True} for key in ("timeout", "attempts", "delay")},
+    **{
+        key: {"type": "int", "required": True}
+        for key in ("timeout", "attempts", "delay", "certificate_days", "disk_free")
+    },
+    "disk_paths": {"type": "list", "elements": "str", "required": True},
     "validate_certs": {"type": "bool", "required": True},
     "checks": {"type": "list", "elements": "dict", "options": CHECK, "required": True},
 }
+# What does not hold: its kind (down, certificate, disk, ssh) and its line.
+Finding = dict[str, str]
 # What check mode may send.
 READING = ("GET", "HEAD", "OPTIONS")
 # In place of a status: nobody answered, or nothing could be sent.
 NOBODY, UNSENT = -1, -2
 SHORTEST_SHA = 7
 SHOWN = 120
+# Seconds for df: a network file system that is gone would hold it for ever.
+DISK_TIMEOUT = 20
+# Docker may have its own file system; where there is no Docker, the root stands in for it.
+DOCKER_ROOT = """"$(timeout 5 docker info --format '{{.DockerRootDir}}' 2>/dev/null || echo /)\""""
+DISK = re.compile(r"\S.*\s\d+\s+(?P<used>\d+)\s+(?P<free>\d+)\s+\d+%\s+(?P<mount>/.*)")
 
 
 class ActionModule(ActionBase):  # type: ignore[misc] # Ansible ships no types
@@ -61,36 +77,61 @@ class ActionModule(ActionBase):  # type: ignore[misc] # Ansible ships no types
             # The new release is not live yet, so its own proofs are left out.
             settings |= {"release": "", "attempts": 1}
             checks = [check for check in checks if not check["sha"] and check["method"] in READING]
-        if not (findings := self._findings(checks, settings)):
-            return {"changed": False}
+        findings = self._findings(checks, settings)
+        if settings["disk_free"]:
+            findings += self._disks(settings)
+        if not findings:
+            return {"changed": False, "findings": []}
         return {
             "changed": False,
             # Before a first release nothing answers yet, and a check may be about what only the new release has.
             "failed": not reading,
             # The line break at the end keeps Ansible from wrapping a single line.
-            "msg": "\n".join(findings) + "\n",
+            "msg": "\n".join(each["text"] for each in findings) + "\n",
+            "findings": findings,
             "_ansible_verbose_always": True,
         }
 
     def _say(self, text: str) -> None:
         display.display(f"    {self._host}: {text}")
 
-    def _findings(self, checks: list[Check], settings: Settings) -> list[str]:
+    def _findings(self, checks: list[Check], settings: Settings) -> list[Finding]:
         # Reading the certificates of the system takes as long as some requests, so it is done once.
         context = ssl.create_default_context()
         if not settings["validate_certs"]:
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        shown = keep_certificates(context, urlsplit(settings["url"]).hostname)
         findings = []
         for number, check in enumerate(checks, start=1):
             status, line = self._patiently(context, check, settings)
             if line:
-                findings.append(line)
+                findings.append(_kind("down", line))
             left = [each["name"] for each in checks[number:]]
             if status == NOBODY and left:
                 # The others need not be patient as well.
-                findings.append(f"{len(left)} more not asked: {', '.join(left)}")
+                findings.append(_kind("down", f"{len(left)} more not asked: {', '.join(left)}"))
                 break
+        if settings["certificate_days"] and shown:
+            ends = end_of(shown[-1])
+            left = (ends - dt.datetime.now(dt.timezone.utc)) / dt.timedelta(days=1)
+            self._say(f"healthcheck certificate: ends in {int(left)} days")
+            findings += certificate(left, ends, settings)
         return findings
+
+    def _disks(self, settings: Settings) -> list[Finding]:
+        paths = " ".join(shlex.quote(path) for path in settings["disk_paths"])
+        # A key that is bound to a command of its own (df -Pk /) answers this as well.
+        command = f"LC_ALL=C timeout {DISK_TIMEOUT} df -Pk -- {paths} {DOCKER_ROOT}"
+        try:
+            done = self._low_level_execute_command(command, sudoable=False)
+        except AnsibleConnectionFailure as error:
+            advice = "see that the server is up and that host, user, key and host key are right"
+            problem = f"cannot be asked over SSH: {_short(' '.join(str(error).split()))}"
+            return [_kind("ssh", f"disk: the server {problem}. Next: {advice}")]
+        found = disks(done["stdout"])
+        for mount, (percent, _) in found.items():
+            self._say(f"healthcheck disk {mount}: {percent:.0f} % free")
+        return disk_findings(found, done["rc"], done["stderr"], settings)
 
     def _patiently(self, context: ssl.SSLContext, check: Check, settings: Settings) -> tuple[int, str]:
         """Ask one check until it holds; return the last status, and what is wrong with it."""
@@ -108,6 +149,21 @@ class ActionModule(ActionBase):  # type: ignore[misc] # Ansible ships no types
         patience = f" (attempt {attempt})" if attempt > 1 else ""
         self._say(f"healthcheck {check['name']}: {what} in {spent * 1000:.0f} ms{patience}")
         return answer.status, line
+
+
+def keep_certificates(context: ssl.SSLContext, host: str | None) -> list[bytes]:
+    """Return the list to which connections to this host will add the certificates that they are shown."""
+    shown: list[bytes] = []
+
+    class Socket(ssl.SSLSocket):
+        def do_handshake(self, block: bool = False) -> None:  # noqa: FBT001, FBT002 - as Python has it
+            super().do_handshake(block)
+            # A redirect may lead to somebody else's.
+            if self.server_hostname == host and (certificate := self.getpeercert(binary_form=True)):
+                shown.append(certificate)
+
+    context.sslsocket_class = Socket
+    return shown
 
 
 class Answer(NamedTuple):
@@ -261,3 +317,55 @@ def _same_commit(one: str, other: str) -> bool:
 def _short(text: str) -> str:
     # One line of it, whatever the server sent.
     return repr(text if len(text) <= SHOWN else f"{text[:SHOWN]}…")
+
+
+def _kind(kind: str, text: str) -> Finding:
+    return {"kind": kind, "text": text}
+
+
+def end_of(shown: bytes) -> dt.datetime:
+    """Return until when a certificate (DER) is valid."""
+    # Loading it takes longer than all the checks of a release, which does not ask for this.
+    from cryptography import x509  # noqa: PLC0415 - see above
+
+    return x509.load_der_x509_certificate(shown).not_valid_after_utc
+
+
+def certificate(left: float, ends: dt.datetime, settings: Settings) -> list[Finding]:
+    """Return what is wrong with a certificate that is valid for `left` more days."""
+    wanted = settings["certificate_days"]
+    if left >= wanted:
+        return []
+    when = f"ends in {int(left)} days" if left >= 0 else f"ended {-left:.0f} days ago"
+    advice = "look for ACME errors in the proxy's log, and see that the domain resolves to this server alone"
+    host = urlsplit(settings["url"]).hostname
+    line = f"certificate: that of {host} {when} ({ends:%Y-%m-%d}), expected {wanted} or more. Next: {advice}"
+    return [_kind("certificate", line)]
+
+
+def disks(table: str) -> dict[str, tuple[float, int]]:
+    """Return the free percent and the free KiB of each file system, by its mount point, from the output of df."""
+    rows = (DISK.fullmatch(line.strip()) for line in table.splitlines())
+    return {
+        # As df itself: without what is reserved for root.
+        row["mount"]: (100 * int(row["free"]) / max(int(row["used"]) + int(row["free"]), 1), int(row["free"]))
+        for row in rows
+        if row
+    }
+
+
+def disk_findings(
+    found: dict[str, tuple[float, int]], code: int, complaint: str, settings: Settings
+) -> list[Finding]:
+    """Return what is wrong with the disks of a server; `code` and `complaint` are those of df."""
+    advice = "find what has grown: docker system df, and du -xh --max-depth=2 / | sort -h"
+    lines = [
+        f"disk: {percent:.0f} % of {mount} are free ({free / 2**20:.1f} GiB),"
+        f" expected {settings['disk_free']} % or more. Next: {advice}"
+        for mount, (percent, free) in found.items()
+        if percent < settings["disk_free"]
+    ]
+    if code or not found:
+        problem = " ".join(complaint.split()) or f"no answer within {DISK_TIMEOUT} s"
+        lines.append(f"disk: df failed: {_short(problem)}. Next: correct healthcheck_disk_paths")
+    return [_kind("disk", line) for line in lines]

@@ -9,7 +9,7 @@ module: healthcheck_ask
 short_description: Ask the public address and tell what does not hold
 description:
   - Sends the request of each check from the controller, one after another, and judges the answers.
-  - Runs in Ansible's own process as an action plugin; it starts no module and connects to no server.
+  - Runs in Ansible's own process as an action plugin; it starts no module, and connects to the server for O(disk_free) alone.
   - Shows one line per check while it runs, and fails with one line per check that does not hold.
   - When the address cannot be reached at all, the remaining checks are named but not asked.
 options:
@@ -44,6 +44,19 @@ options:
   validate_certs:
     description: Whether the certificate must be valid.
     type: bool
+    required: true
+  certificate_days:
+    description: Fewer days left of the certificate are told; V(0) for none.
+    type: int
+    required: true
+  disk_free:
+    description: Less free space, in percent, is told; V(0) for none.
+    type: int
+    required: true
+  disk_paths:
+    description: Whose file systems O(disk_free) is about, besides Docker's own.
+    type: list
+    elements: str
     required: true
   checks:
     description: What to ask, in this order.
@@ -101,6 +114,9 @@ EXAMPLES = r"""
     attempts: 5
     delay: 1
     validate_certs: true
+    certificate_days: 14
+    disk_free: 10
+    disk_paths: [/]
     checks:
       - name: projects are listed
         path: /api/projects
@@ -111,5 +127,20 @@ RETURN = r"""
 msg:
   description: What does not hold, one line per check.
   type: str
-  returned: when a check does not hold
+  returned: when something does not hold
+findings:
+  description: The same, each with its kind.
+  type: list
+  elements: dict
+  returned: always
+  sample:
+    - kind: down
+      text: "ready: GET https://pm.example.com/ready answered 503, expected 200. Next: …"
+  contains:
+    kind:
+      description: C(down), C(certificate), C(disk), or C(ssh) where the disks could not be asked.
+      type: str
+    text:
+      description: Its line.
+      type: str
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -124,3 +125,58 @@ def test_what_a_server_sends_is_cut(plugin: ModuleType) -> None:
     line = judge(plugin, {"release": "x" * 5000}, {}, release="b")
 
     assert len(line) < 400
+
+
+@pytest.mark.parametrize(
+    ("left", "said"),
+    [
+        (14.0, ""),
+        (
+            13.9,
+            "certificate: that of pm.example.com ends in 13 days (2026-12-06), expected 14 or more. Next: ",
+        ),
+        (
+            -2.0,
+            "certificate: that of pm.example.com ended 2 days ago (2026-12-06), expected 14 or more. Next: ",
+        ),
+    ],
+)
+def test_a_certificate(plugin: ModuleType, left: float, said: str) -> None:
+    ends = dt.datetime(2026, 12, 6, tzinfo=dt.timezone.utc)
+    found = plugin.certificate(left, ends, {**EXPECTED, "certificate_days": 14})
+
+    assert [each["kind"] for each in found] == (["certificate"] if said else [])
+    assert "".join(each["text"] for each in found).startswith(said)
+
+
+DF = """Filesystem     1024-blocks     Used Available Capacity Mounted on
+/dev/vda1         41152812 37000000   2000000      95% /
+/dev/vda1         41152812 37000000   2000000      95% /
+tank/my disk     100000000 10000000  90000000      10% /var/lib/my docker
+"""
+
+
+def test_the_table_of_df(plugin: ModuleType) -> None:
+    found = plugin.disks(DF)
+
+    assert list(found) == ["/", "/var/lib/my docker"]
+    assert [round(percent) for percent, _ in found.values()] == [5, 90]
+    (finding,) = plugin.disk_findings(found, 0, "", {"disk_free": 10})
+    assert finding["kind"] == "disk"
+    assert finding["text"].startswith("disk: 5 % of / are free (1.9 GiB), expected 10 % or more. Next: ")
+
+
+@pytest.mark.parametrize(
+    ("table", "code", "complaint", "said"),
+    [
+        ("", 127, "sh: df: not found\n", "disk: df failed: 'sh: df: not found'. Next: "),
+        ("", 124, "", "disk: df failed: 'no answer within 20 s'. Next: "),
+        ("what", 0, "", "disk: df failed: "),
+        (DF, 1, "df: /x: No such file or directory", "disk: df failed: 'df: /x: No such file or directory'."),
+    ],
+)
+def test_a_df_that_fails(plugin: ModuleType, table: str, code: int, complaint: str, said: str) -> None:
+    found = plugin.disk_findings(plugin.disks(table), code, complaint, {"disk_free": 1})
+
+    assert len(found) == 1
+    assert found[0]["text"].startswith(said)

@@ -234,12 +234,13 @@ def test_nobody_listens(tmp_path: Path) -> None:
     assert run.progress == ["ready: no answer in N ms (attempt 2)"]
 
 
-def test_a_certificate_that_nobody_vouches_for(application: Application, tmp_path: Path) -> None:
-    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+def over_tls(application: Application, folder: Path, days: int = 30) -> str:
+    """Give the application a certificate of its own; return its address."""
+    key, certificate = folder / "key.pem", folder / "certificate.pem"
     subprocess.run(
         [
             *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"),
-            *("-subj", "/CN=127.0.0.1", "-keyout", key, "-out", certificate),
+            *("-subj", "/CN=127.0.0.1", "-keyout", key, "-out", certificate, "-days", str(days)),
         ],
         capture_output=True,
         check=True,
@@ -247,7 +248,11 @@ def test_a_certificate_that_nobody_vouches_for(application: Application, tmp_pat
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
     application.server.socket = context.wrap_socket(application.server.socket, server_side=True)
-    url = application.url.replace("http:", "https:")
+    return application.url.replace("http:", "https:")
+
+
+def test_a_certificate_that_nobody_vouches_for(application: Application, tmp_path: Path) -> None:
+    url = over_tls(application, tmp_path)
 
     refused = play(tmp_path, url=url, ready_path="/ready", attempts=1)
     accepted = play(tmp_path, url=url, ready_path="/ready", attempts=1, validate_certs=False)
@@ -257,6 +262,49 @@ def test_a_certificate_that_nobody_vouches_for(application: Application, tmp_pat
     assert f"ready: GET {url}/ready has no valid certificate: " in refused.lines[0]
     assert accepted.code == 0, accepted.text
     assert application.asked == {"/ready": 1}
+
+
+def test_what_runs_out_is_told_with_all_the_rest(application: Application, tmp_path: Path) -> None:
+    """The disks of this machine stand in for the server's."""
+    url = over_tls(application, tmp_path, days=5)
+    application.answers["/broken"] = lambda _: (500, {})
+    settings = {"url": url, "validate_certs": False, "attempts": 1, "disk_paths": ["/", "/nope"]}
+    checks = [{"name": "broken", "path": "/broken"}]
+    told = play(tmp_path, "-v", **settings, checks=checks, certificate_days=14, disk_free=99)
+    plenty = play(
+        tmp_path, **settings | {"disk_paths": ["/"]}, ready_path="/", certificate_days=3, disk_free=1
+    )
+
+    assert told.code == 2, told.text
+    broken, certificate, *disks, missing = told.lines
+    assert broken.startswith("broken: ")
+    assert certificate.startswith("certificate: that of 127.0.0.1 ends in 4 days (")
+    assert re.match(r"disk: \d+ % of / are free \([\d.]+ GiB\), expected 99 % or more. Next: find", disks[0])
+    assert "/nope: No such file or directory" in missing
+    assert missing.endswith("Next: correct healthcheck_disk_paths")
+    assert re.findall(r"kind: (\w+)", told.text) == ["down", "certificate", *["disk" for _ in disks], "disk"]
+    assert plenty.code == 0, plenty.text
+    assert "certificate: ends in 4 days" in plenty.progress
+    assert any(re.fullmatch(r"disk /: \d+ % free", line) for line in plenty.progress)
+
+
+def test_a_server_without_ssh_is_told_with_all_the_rest(application: Application, tmp_path: Path) -> None:
+    application.answers["/broken"] = lambda _: (500, {})
+    run = play(
+        tmp_path,
+        *("-e", "ansible_connection=ssh", "-e", "ansible_host=127.0.0.1", "-e", "ansible_port=1"),
+        url=application.url,
+        attempts=1,
+        checks=[{"name": "broken", "path": "/broken"}],
+        disk_free=10,
+    )
+
+    assert run.code == 2, run.text
+    broken, disk = run.lines
+    assert broken.startswith("broken: ")
+    assert disk.startswith("disk: the server cannot be asked over SSH: ")
+    assert "Connection refused" in disk
+    assert "UNREACHABLE" not in run.text
 
 
 def test_check_mode_tells_and_does_not_fail(application: Application, tmp_path: Path) -> None:
@@ -299,6 +347,15 @@ def test_check_mode_tells_and_does_not_fail(application: Application, tmp_path: 
         ),
         ({"url": "http://host", "ready_path": "/", "attempts": 0}, "healthcheck_attempts is 0: set it to 1"),
         ({"url": "http://host", "ready_path": "ready"}, "does not begin with a slash"),
+        (
+            {"url": "http://host", "ready_path": "/", "certificate_days": -1},
+            "certificate_days is -1: set it to 0",
+        ),
+        ({"url": "http://host", "ready_path": "/", "disk_free": 100}, "disk_free is 100: it is a percentage"),
+        (
+            {"url": "http://host", "ready_path": "/", "disk_paths": ["var"]},
+            "healthcheck_disk_paths does not begin",
+        ),
     ],
 )
 def test_settings_that_cannot_work(tmp_path: Path, settings: dict[str, Any], message: str) -> None:
