@@ -77,6 +77,11 @@ def test_registry_password_wrong(server: Server) -> None:
     assert "wrong-password" not in done.stdout
 
 
+def test_a_proof_that_could_prove_nothing(server: Server) -> None:
+    done = server.deploy("sha-e2e0002", "-e", "healthcheck_url=ftp://pm.example.com")
+    refused(done, "healthcheck_url is ftp://pm.example.com", "write it as https://HOST")
+
+
 def test_missing_secret(server: Server) -> None:
     done = server.deploy("sha-e2e0002", "-e", '{"app_deploy_secrets": {"SECRET_KEY": "0123456789abcdef"}}')
     refused(done, "the compose file needs POSTGRES_PASSWORD", "app_deploy_secrets")
