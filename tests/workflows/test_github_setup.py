@@ -22,7 +22,7 @@ from tests.workflows.internet import Internet
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "scripts/github-setup"
 GITHUB = "api.github.com"
 SECRETS = {
