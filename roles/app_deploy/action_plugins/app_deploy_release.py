@@ -43,20 +43,16 @@ class ActionModule(ActionBase):  # type: ignore[misc] # Ansible ships no types
         super().run(tmp, task_vars)
         self._host = (task_vars or {}).get("inventory_hostname", "")
         self._directory = str(self._task.args.get("directory"))
+        self._rollback = self._task.args.get("rollback") or {}
         wrong = wrong_tag((self._task.args.get("request") or {}).get("tag"))
-        if wrong:
+        if wrong and not self._rollback:
             return {
                 "failed": True,
                 "msg": f"{wrong}; for example: ansible-playbook deploy.yml -e tag=sha-1a2b3c4",
             }
         if self._task.check_mode:
-            return self._told(self._execute_module(module_args=dict(self._task.args), task_vars=task_vars))
-        answer = self._deploy()
-        if "stale" in answer:
-            installed = self._execute_module(module_args=dict(self._task.args), task_vars=task_vars)
-            if installed.get("failed"):
-                return self._told(installed)
-            answer = self._deploy()
+            return self._told(self._check(task_vars))
+        answer = self._begin(task_vars)
         if "error" in answer:
             return self._told({"failed": True, "msg": answer["error"], "output": answer.get("output", "")})
         release = answer["release"]
@@ -70,8 +66,35 @@ class ActionModule(ActionBase):  # type: ignore[misc] # Ansible ships no types
             if not answer["events"]:
                 self._say("still at it")
 
+    def _begin(self, task_vars: dict[str, Any] | None) -> dict[str, Any]:
+        """Start the release, with this very engine: it is installed where it is missing or another one."""
+        answer = self._deploy()
+        if "stale" in answer:
+            installed = self._execute_module(module_args=dict(self._task.args), task_vars=task_vars)
+            if installed.get("failed"):
+                return {"error": installed.get("msg", "the engine could not be installed")}
+            answer = self._deploy()
+        if "stale" in answer:
+            why = (str(answer.get("stderr", "")).strip().splitlines() or ["no reason given"])[-1]
+            return {"error": f"the engine does not start on the server: {why}"}
+        return answer
+
+    def _check(self, task_vars: dict[str, Any] | None) -> dict[str, Any]:
+        """Ask what would happen."""
+        if not self._rollback:
+            checked: dict[str, Any] = self._execute_module(
+                module_args=dict(self._task.args), task_vars=task_vars
+            )
+            return checked
+        answer = self._engine("rollback", "--request", "--check", given=self._rollback)
+        if "stale" in answer:
+            return {"notes": ["this playbook's engine is not on the server yet, so it cannot be asked"]}
+        return {"failed": True, "msg": answer["error"]} if "error" in answer else answer
+
     def _deploy(self) -> dict[str, Any]:
         """Start the release, with all that it needs on standard input: secrets never stand in a command line."""
+        if self._rollback:
+            return self._engine("rollback", "--request", "--wait", str(WAIT), given=self._rollback)
         request = self._task.args["request"]
         apart = {key: value for key, value in self._task.args.items() if key != "request"}
         return self._engine("deploy", "--wait", str(WAIT), given={**request, **apart})

@@ -20,7 +20,13 @@ options:
   request:
     description: What to release, as C(roles/app_deploy/vars/main.yml) puts it together.
     type: dict
-    required: true
+    default: {}
+  rollback:
+    description: >-
+      Instead of a request, go back to a release that served before: C(to) (its id or tag, empty for the newest one),
+      C(schema), C(actor), C(run_url).
+    type: dict
+    default: {}
   env:
     description: Names and values for the env file.
     type: dict
@@ -103,7 +109,7 @@ PARTS = (
         "host",
         "journal",
     ),
-    *("lock", "plan", "proxy", "request", "rollout", "site"),
+    *("lock", "plan", "proxy", "request", "rollback", "rollout", "site"),
 )
 START = "import sys\nfrom slipway.cli import main\nsys.exit(main())\n"
 
@@ -125,6 +131,7 @@ def _sent_along() -> None:
         plan,
         proxy,
         request,
+        rollback,
         rollout,
         site,
     )
@@ -198,7 +205,8 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "directory": {"type": "path", "required": True},
-            "request": {"type": "dict", "required": True},
+            "request": {"type": "dict", "default": {}},
+            "rollback": {"type": "dict", "default": {}},
             "env": {"type": "dict", "default": {}},
             "secrets": {"type": "dict", "default": {}, "no_log": True},
             "env_file": {"type": "str", "default": "", "no_log": True},

@@ -127,6 +127,7 @@ class MemoryDocker:
     schema: set[str] = field(default_factory=set)
     open_connections: list[int] = field(default_factory=list)
     config_error: str = ""
+    registry_down: bool = False
     migration: Ended = field(default_factory=lambda: Ended(0, ""))
     dump: Ended = field(default_factory=lambda: Ended(0, ""))
     exits: str = ""  # a service whose containers end at once
@@ -150,6 +151,10 @@ class MemoryDocker:
         tag = reference.rpartition(":")[2]
         if "@" in reference:
             tag = next((name for name, like in self.registry.items() if like.get("digest") == tag), tag)
+        if reference in self.images:
+            return Image(reference, self.registry[tag].get("revision", ""))
+        if self.registry_down:
+            raise ReleaseError(explain_pull(reference, "connection refused"))
         if tag not in self.registry:
             raise ReleaseError(explain_pull(reference, "manifest unknown"))
         pinned = f"{repository(reference)}@sha256:{tag}"

@@ -11,9 +11,9 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from . import VERSION, compose, plan, rollout
+from . import VERSION, compose, plan, rollback, rollout
 from .docker_cli import DockerCli
 from .errors import ReleaseError
 from .host import RealClock, RealFiles, RealHttp
@@ -22,9 +22,14 @@ from .lock import Lock
 from .request import Request, parse
 from .site import Site
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 # An answer is worth the way back to the controller when it brings news and is not the very first moment.
 NEWS_AFTER = 1.0
 POLL = 0.05
+# Seconds between two looks on behalf of a person who watches.
+PROGRESS = 1.0
 
 
 def real_site(directory: str, app: str) -> Site:
@@ -71,12 +76,25 @@ def follow(site: Site, release: str, seen: int, wait: float) -> dict[str, Any]:
 
 
 def deploy(site: Site, request: Request, wait: float) -> dict[str, Any]:
-    """Start a release in a process of its own, which no end of this session ends, and follow it for a while."""
+    """Start a release and follow it for a while."""
     site.files.make_directory(site.directory, 0o750)
+    who = {"release": request.tag, "actor": request.actor, "run_url": request.run_url}
+    return start(site, who, lambda: rollout.Rollout(site, request), wait)
+
+
+def back(site: Site, asked: rollback.Wish, wait: float) -> dict[str, Any]:
+    """Start a rollback and follow it for a while."""
+    who = {"release": f"rollback {asked.to}".strip(), "actor": asked.actor, "run_url": asked.run_url}
+    return start(site, who, lambda: rollback.Rollback(site, asked), wait)
+
+
+def start(
+    site: Site, who: dict[str, str], make: Callable[[], rollout.Rollout], wait: float
+) -> dict[str, Any]:
+    """Start a release in a process of its own, which no end of this session ends, and follow it for a while."""
     lock = lock_of(site)
-    now = site.clock.now()
-    lock.take({"release": request.tag, "actor": request.actor, "run_url": request.run_url, "since": now})
-    release = rollout.Rollout(site, request)
+    lock.take({**who, "since": site.clock.now()})
+    release = make()
     child = os.fork()
     if child == 0:
         _detach(site)
@@ -188,11 +206,40 @@ def arguments() -> argparse.ArgumentParser:
     one = commands.add_parser("status", help="what serves, what runs, and how the last releases ended")
     one.add_argument("--json", action="store_true", help="print JSON")
     two = commands.add_parser(
-        "deploy", help="release what a request on standard input (JSON, as Ansible writes it) asks for"
+        "deploy",
+        help="release a tag",
+        description="Release a tag with the compose files, settings and secrets of the live release. Without a tag, what a "
+        "request on standard input asks for (JSON, as Ansible writes it).",
     )
-    two.add_argument(
-        "--wait", type=float, default=3600, metavar="SECONDS", help="how long to follow it (default: 3600)"
+    two.add_argument("tag", nargs="?", default="", metavar="TAG", help="for example sha-1a2b3c4")
+    five = commands.add_parser(
+        "rollback",
+        help="go back to a release that served before",
+        description="Go back to the release that served before, from what is on this server: no registry is needed. "
+        "Releases that were left by a rollback are passed over.",
     )
+    five.add_argument(
+        "--to", default="", metavar="RELEASE", help="its id or tag, as `slipway status` shows it"
+    )
+    five.add_argument(
+        "--schema",
+        default="",
+        choices=("", rollback.KEEP),
+        help="keep: go back even to a release that never ran on the present database schema",
+    )
+    five.add_argument(
+        "--request", action="store_true", help="read what is asked for from standard input (JSON)"
+    )
+    five.add_argument("--check", action="store_true", help="say what would happen, and touch nothing")
+    for each in (two, five):
+        each.add_argument("--json", action="store_true", help="print JSON, at the end")
+        each.add_argument(
+            "--wait",
+            type=float,
+            default=3600,
+            metavar="SECONDS",
+            help="how long to follow it (default: 3600)",
+        )
     commands.add_parser("check", help="say what a request on standard input would do, and touch nothing")
     four = commands.add_parser("follow", help="wait for news of a release that runs, or tell how it ended")
     four.add_argument("release", metavar="RELEASE", help="its id, for example 12-sha-1a2b3c4")
@@ -210,14 +257,101 @@ def _answer(options: argparse.Namespace) -> dict[str, Any]:
         return status(site)
     if options.command == "follow":
         return follow(site, options.release, options.seen, options.wait)
+    if options.command == "rollback":
+        return _rollback(options, site)
+    if options.command == "deploy":
+        return _deploy(options, site)
+    request = parse(_read())
+    return check(real_site(request.directory, request.app), request)
+
+
+def _rollback(options: argparse.Namespace, site: Site) -> dict[str, Any]:
+    asked = {"to": options.to, "schema": options.schema, "actor": _person()}
+    wanted = rollback.wish(_read() if options.request else asked)
+    if options.check:
+        return rollback.check(site, wanted)
+    return _watched(options, back(site_of_live(site), wanted, _first_wait(options)))
+
+
+def _deploy(options: argparse.Namespace, site: Site) -> dict[str, Any]:
+    if options.tag:
+        named = site_of_live(site)
+        return _watched(options, deploy(named, again(named, options.tag), _first_wait(options)))
+    request = parse(_read())
+    return deploy(real_site(request.directory, request.app), request, options.wait)
+
+
+def _read() -> dict[str, Any]:
     try:
-        raw = json.load(sys.stdin)
+        raw: dict[str, Any] = json.load(sys.stdin)
     except ValueError as error:
         raise ReleaseError(f"the request on standard input is no JSON: {error}") from error
-    request = parse(raw)
-    if options.command == "deploy":
-        return deploy(real_site(request.directory, request.app), request, options.wait)
-    return check(real_site(request.directory, request.app), request)
+    return raw
+
+
+def _person() -> str:
+    """Name whoever is logged in."""
+    return os.environ.get("SUDO_USER") or os.environ.get("LOGNAME") or "unknown"
+
+
+def site_of_live(site: Site) -> Site:
+    """Return the application as its live release calls it.
+
+    Raises:
+        ReleaseError: nothing has been live here yet.
+    """
+    serving = live(site.journal.releases())
+    if serving is None:
+        raise ReleaseError("nothing is live here yet: deploy once with deploy.yml")
+    return real_site(site.directory, str(serving.facts["app"]))
+
+
+def again(site: Site, tag: str) -> Request:
+    """Make a request for another tag out of the live release's."""
+    serving = live(site.journal.releases())
+    kept = site.kept_raw(serving.id) if serving else None
+    if kept is None:
+        raise ReleaseError("the files of the live release are gone: deploy once with deploy.yml")
+    return parse(
+        {**kept, "tag": tag, "digest": "", "actor": _person(), "run_url": "", "apply_accessories": []}
+    )
+
+
+def _first_wait(options: argparse.Namespace) -> float:
+    """A person sees each stage when it ends; a program waits for the end."""
+    return float(options.wait) if options.json or getattr(options, "request", False) else PROGRESS
+
+
+def _watched(options: argparse.Namespace, answer: dict[str, Any]) -> dict[str, Any]:
+    """Show a person each stage until the end; a program gets the answer as it is."""
+    if getattr(options, "request", False):
+        return answer
+    site = real_site(str(options.directory), "")
+    until = time.monotonic() + options.wait
+    while True:
+        for event in answer["events"] if not options.json else ():
+            if event["event"] == "done":
+                print(f"{event['stage']:<12}{event['seconds']:6.1f} s", flush=True)
+            elif event["event"] == "note":
+                print(event["text"], flush=True)
+        if answer["ended"] or time.monotonic() >= until:
+            return answer
+        answer = follow(site, answer["release"], answer["seen"], PROGRESS)
+
+
+def _print_end(answer: dict[str, Any]) -> None:
+    """Say how a release ended, or what it would do, for a person."""
+    if "actions" in answer:
+        print("\n".join(answer["actions"]))
+        return
+    result = answer.get("result")
+    if result is None:
+        print(f"{answer['release']} goes on; follow it with: slipway follow {answer['release']}")
+        return
+    if result.get("output"):
+        print(result["output"])
+    serving = f"{result['live']} serves" if result.get("live") else "nothing is live"
+    print(f"error: {result['error']} ({serving})" if result.get("error") else serving)
 
 
 def main() -> int:
@@ -226,16 +360,25 @@ def main() -> int:
     if options.engine and options.engine.encode() != pkgutil.get_data(__package__, "DIGEST"):
         print(json.dumps({"stale": True}))
         return 1
+    # Whoever names what is wanted on the command line wants words, unless they say otherwise.
+    named = bool(getattr(options, "tag", "")) or (options.command == "rollback" and not options.request)
+    person = named and not options.json
     try:
         answer = _answer(options)
     except ReleaseError as error:
-        json.dump({"error": str(error), "output": error.output}, sys.stdout)
-        print()
+        if person:
+            print(f"error: {error}\n{error.output}".strip(), file=sys.stderr)
+        else:
+            json.dump({"error": str(error), "output": error.output}, sys.stdout)
+            print()
         return 1
     if options.command == "status" and not options.json:
         _print_status(answer)
         return 0
-    json.dump(answer, sys.stdout)
-    print()
+    if person:
+        _print_end(answer)
+    else:
+        json.dump(answer, sys.stdout)
+        print()
     outcome = answer.get("result", {}).get("outcome", LIVE)
     return 0 if outcome in (LIVE, NOTHING_TO_DO) else 1

@@ -31,6 +31,7 @@ class DockerCli:
     def __init__(self) -> None:
         """Begin without any credentials."""
         self._config = "/nonexistent"
+        self._written = ""
 
     def _environment(self, **extra: str) -> dict[str, str]:
         """Only what docker needs: a stray variable of the caller must not change a release."""
@@ -84,18 +85,24 @@ class DockerCli:
 
     def login(self, registry: Registry, directory: str) -> None:
         """Write the file that ``docker login`` would write, without asking the registry."""
+        if not registry.host:
+            # What the user who releases has logged in to by hand, if anything.
+            self._config = str(Path.home() / ".docker")
+            return
         path = Path(directory)
+        self._written = directory
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._config = directory
         secret = base64.b64encode(f"{registry.username}:{registry.password}".encode()).decode()
-        auths = {registry.host: {"auth": secret}} if registry.host else {}
+        auths = {registry.host: {"auth": secret}}
         handle = os.open(path / "config.json", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(handle, "w", encoding="utf-8") as stream:
             json.dump({"auths": auths}, stream)
 
     def logout(self) -> None:
         """See `docker.Docker`."""
-        shutil.rmtree(self._config, ignore_errors=True)
+        if self._written:
+            shutil.rmtree(self._written, ignore_errors=True)
 
     def config(self, project: str, directory: str, files: Sequence[str], tag: str) -> Model:
         """See `docker.Docker`."""

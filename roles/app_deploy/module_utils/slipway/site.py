@@ -77,11 +77,16 @@ class Site:
 
     def kept_request(self, release: str) -> Request | None:
         """Return what a release on this host was asked with, or None where it is not kept."""
+        raw = self.kept_raw(release)
+        return None if raw is None else parse(raw)
+
+    def kept_raw(self, release: str) -> dict[str, Any] | None:
+        """Return the same in the form in which it came."""
         directory = self.release_directory(release)
         text = self.files.read(f"{directory}/request.json")
         if text is None:
             return None
-        raw = json.loads(text)
+        raw: dict[str, Any] = json.loads(text)
         raw["compose"] = [(name, self.files.read(f"{directory}/{name}") or "") for name in raw["compose"]]
         raw["env_file"] = self.files.read(f"{directory}/.env") or ""
-        return parse(raw)
+        return raw

@@ -1,0 +1,177 @@
+"""Going back to a release that served before: a rollout of what is on this host already.
+
+Same stages, gate and switch as any release; only the request and the images come from the host, so no registry is needed, and
+the database is not touched.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from . import plan
+from .errors import ReleaseError
+from .journal import LIVE, live
+from .request import Backup, Migrations, Registry
+from .rollout import Rollout
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .journal import Release
+    from .site import Site
+
+# What `schema` may say: nothing, or that the present schema is known to suit the older version.
+KEEP = "keep"
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a rollback is asked for.
+
+    Args:
+        to: id or tag of a release that served before; empty: the newest one that is not bad.
+        schema: ``keep``: go back even to a release that never ran on the present database schema.
+        actor: who asks.
+        run_url: where the run that asks can be read; may be empty.
+    """
+
+    to: str = ""
+    schema: str = ""
+    actor: str = "unknown"
+    run_url: str = ""
+
+
+def wish(raw: dict[str, Any]) -> Wish:
+    """Check what came as JSON.
+
+    Raises:
+        ReleaseError: naming the first thing that is wrong.
+    """
+    unknown = sorted(set(raw) - {"to", "schema", "actor", "run_url"})
+    if unknown:
+        raise ReleaseError(f"a rollback has no setting {', '.join(unknown)}; it knows to and schema")
+    for name, value in raw.items():
+        if not isinstance(value, str):
+            raise ReleaseError(f"{name} of a rollback must be a string")
+    asked = Wish(**raw)
+    if asked.schema not in ("", KEEP):
+        raise ReleaseError(f"schema is {asked.schema[:80]!r}; it is {KEEP}, or left out")
+    return asked
+
+
+def choose(site: Site, asked: Wish) -> Release:
+    """Find the release to go back to.
+
+    Raises:
+        ReleaseError: there is none, or it must not be.
+    """
+    releases = site.journal.releases()
+    serving = live(releases)
+    if serving is None:
+        raise ReleaseError("nothing is live here, so there is nothing to go back from: deploy a tag")
+    served = [item for item in reversed(releases) if item.outcome == LIVE and item.id != serving.id]
+    if asked.to:
+        found = [item for item in served if asked.to in (item.id, item.facts.get("tag"))]
+        if not found and asked.to in (serving.id, serving.facts.get("tag")):
+            raise ReleaseError(f"{asked.to} is live already: there is nothing to go back to")
+        missing = f"{asked.to[:80]!r} never served here"
+    else:
+        found = [item for item in served if not bad(item, releases) and not same(item, serving)]
+        missing = "no release served before this one, or each was left for a better one"
+    kept = [item for item in found if site.kept_request(item.id) is not None]
+    if not kept:
+        names = ", ".join(item.id for item in served if site.kept_request(item.id) is not None) or "none"
+        gone = f"the files of {found[0].id} are gone (app_deploy_limits.retain)" if found else missing
+        raise ReleaseError(
+            f"cannot go back: {gone}; on this host: {names}; any other tag can be deployed (deploy.yml)"
+        )
+    target = kept[0]
+    if asked.schema != KEEP and target.id not in fitting(releases):
+        changed = last_migrated(releases)
+        assert changed is not None  # noqa: S101 - otherwise every release fits
+        raise ReleaseError(
+            f"{target.id} never ran on the present database schema, which {changed.id} brought: if the migrations since "
+            "then only added to it, say so (-e schema=keep, or --schema keep); if not, restore the backup that was "
+            f"taken before {changed.id} (docs/deploy.md)"
+        )
+    return target
+
+
+def check(site: Site, asked: Wish) -> dict[str, Any]:
+    """Say what a rollback would do; touch nothing."""
+    target, serving = choose(site, asked), live(site.journal.releases())
+    left = serving.id if serving else "nothing"
+    return {"changed": True, "actions": [f"all traffic would go back from {left} to {target.id}"]}
+
+
+def bad(release: Release, releases: Sequence[Release]) -> bool:
+    """Whether a release, or a later one of the very same, was left by a rollback; deployed anew it gets a new chance."""
+    since = releases[[item.id for item in releases].index(release.id) :]
+    return any(item.facts.get("bad") and (item.id == release.id or same(item, release)) for item in since)
+
+
+def same(one: Release, other: Release) -> bool:
+    """Whether two releases are of the same images, settings and environment."""
+    return bool(one.facts.get("fingerprint")) and one.facts.get("fingerprint") == other.facts.get(
+        "fingerprint"
+    )
+
+
+def last_migrated(releases: Sequence[Release]) -> Release | None:
+    """Return the last attempt that changed the schema, whether it went live or not."""
+    done = (item for item in reversed(releases) if "migrate" in dict(item.stages))
+    return next(done, None)
+
+
+def fitting(releases: Sequence[Release]) -> set[str]:
+    """Name the releases that have run on the present schema: those live since the last migration began."""
+    went_live = [item for item in releases if item.outcome == LIVE]
+    changed = last_migrated(releases)
+    if changed is None:
+        return {item.id for item in went_live}
+    position = {item.id: number for number, item in enumerate(releases)}
+    since = [item for item in went_live if position[item.id] >= position[changed.id]]
+    before = [item for item in went_live if position[item.id] < position[changed.id]]
+    return {item.id for item in [*before[-1:], *since]}
+
+
+class Rollback(Rollout):
+    """One rollback on one host. Whoever makes one holds the lock."""
+
+    def __init__(self, site: Site, asked: Wish) -> None:
+        """Choose the release to go back to. Raises ReleaseError where there is none, or it must not be."""
+        self.target = choose(site, asked)
+        kept = site.kept_request(self.target.id)
+        assert kept is not None  # noqa: S101 - `choose` has looked
+        request = replace(
+            kept,
+            actor=asked.actor,
+            run_url=asked.run_url,
+            migrations=Migrations(),
+            backup=Backup(),
+            registry=Registry(),
+            apply_accessories=(),
+        )
+        super().__init__(site, request)
+
+    def preflight(self) -> None:
+        """Write the release's own files, as they were kept."""
+        self.note(f"going back to {self.target.id}")
+        self.site.keep_request(self.id, self.request)
+        self.model = plan.read_model(self.site, self.request, self.staging)
+
+    def pull(self) -> None:
+        """Take the very images that it ran; they are on this host, so that no registry is asked."""
+        for name, pinned in self.target.facts["pinned"].items():
+            self.images[name] = self.site.docker.pull(pinned, self.request.limits.pull)
+        serving = live(self.journal.releases())
+        # The schema stays as it is, so what the next release compares its migrations with does as well.
+        schema = serving.facts.get("migrations", "") if serving else ""
+        self.journal.write(self.id, "fact", restores=self.target.id, migrations=schema)
+
+    def finish(self, work: plan.Plan) -> None:
+        """Remember that the release which was left is not one to go back to."""
+        if work.live is not None:
+            self.journal.write(work.live.id, "fact", bad=f"left for {self.target.id}")
+        super().finish(work)

@@ -1,0 +1,165 @@
+"""Going back, on an in-memory server."""
+
+from __future__ import annotations
+
+import pytest
+from slipway.docker import Ended
+from slipway.errors import ReleaseError
+from slipway.journal import live as serving
+from slipway.rollback import Rollback, check, wish
+from slipway.rollout import Rollout
+
+from tests.unit.engine.memory import Memory, request
+
+
+def deploy(memory: Memory, letter: str) -> str:
+    return Rollout(memory.site, request(f"sha-{letter * 7}", limits={"retain": 5})).run()
+
+
+def back(memory: Memory, **asked: str) -> str:
+    return Rollback(memory.site, wish({"actor": "ann", **asked})).run()
+
+
+@pytest.fixture
+def memory() -> Memory:
+    """A, B and C went live one after the other, each with the same migrations."""
+    made = Memory()
+    for letter in "abcdef":
+        made.push(f"sha-{letter * 7}", revision=letter * 40, migrations="one")
+    for letter in "abc":
+        deploy(made, letter)
+    made.docker.calls.clear()
+    return made
+
+
+def test_the_version_before_serves_again(memory: Memory) -> None:
+    assert back(memory) == "live"
+    assert memory.serving() == "4-sha-bbbbbbb"
+    assert memory.running() == {"proxy", "db", "web-green", "bot-green"}
+    live = serving(memory.site.journal.releases())
+    assert live is not None
+    assert (live.facts["restores"], live.facts["actor"], live.facts["tag"]) == (
+        "2-sha-bbbbbbb",
+        "ann",
+        "sha-bbbbbbb",
+    )
+
+
+def test_neither_the_registry_nor_the_database_is_touched(memory: Memory) -> None:
+    memory.docker.registry_down = True
+    back(memory)
+    assert not [call for call in memory.docker.calls if call.startswith(("login", "pull", "run", "dump"))]
+    assert [call for call in memory.docker.calls if "db" in call or "proxy" in call] == []
+
+
+def test_a_version_that_was_left_is_passed_over(memory: Memory) -> None:
+    back(memory)  # to b; c is bad from here on
+    back(memory)  # b serves, c is bad: to a
+    assert memory.serving() == "5-sha-aaaaaaa"
+    with pytest.raises(
+        ReleaseError, match="no release served before this one, or each was left for a better one"
+    ):
+        back(memory)
+
+
+def test_a_new_release_of_a_bad_version_is_a_new_chance(memory: Memory) -> None:
+    back(memory)
+    deploy(memory, "c")
+    deploy(memory, "d")
+    back(memory)
+    assert memory.serving() == "7-sha-ccccccc"
+
+
+@pytest.mark.parametrize("to", ["sha-aaaaaaa", "1-sha-aaaaaaa"])
+def test_a_chosen_version_serves_again(memory: Memory, to: str) -> None:
+    back(memory, to=to)
+    assert memory.serving() == "4-sha-aaaaaaa"
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"to": "sha-ccccccc"}, "sha-ccccccc is live already"),
+        (
+            {"to": "sha-0000000"},
+            "'sha-0000000' never served here; on this host: 2-sha-bbbbbbb, 1-sha-aaaaaaa",
+        ),
+        ({"to": "../../x"}, "'../../x' never served here"),
+        ({"schema": "drop"}, "schema is 'drop'; it is keep"),
+        ({"tag": "x"}, "a rollback has no setting tag; it knows to and schema"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_line(memory: Memory, asked: dict[str, str], message: str) -> None:
+    events = len(memory.site.journal.events())
+    with pytest.raises(ReleaseError) as caught:
+        back(memory, **asked)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert memory.serving() == "3-sha-ccccccc"
+    assert len(memory.site.journal.events()) == events
+
+
+def test_nothing_live_is_nothing_to_go_back_from() -> None:
+    with pytest.raises(ReleaseError, match="nothing is live here"):
+        back(Memory())
+
+
+def test_a_release_whose_files_are_gone_cannot_be_gone_back_to(memory: Memory) -> None:
+    memory.files.remove_tree(memory.site.release_directory("1-sha-aaaaaaa"))
+    with pytest.raises(
+        ReleaseError, match=r"the files of 1-sha-aaaaaaa are gone \(app_deploy_limits.retain\)"
+    ):
+        back(memory, to="sha-aaaaaaa")
+
+
+def test_a_version_that_does_not_work_any_more_leaves_the_live_one(memory: Memory) -> None:
+    memory.docker.registry["sha-bbbbbbb"]["exits"] = True
+    with pytest.raises(ReleaseError, match="does not stay up"):
+        back(memory)
+    assert memory.serving() == "3-sha-ccccccc"
+    assert memory.running() == {"proxy", "db", "web-blue", "bot-blue"}
+    live = serving(memory.site.journal.releases())
+    assert live is not None
+    assert "bad" not in live.facts
+
+
+def test_the_version_that_served_while_the_schema_changed_fits_it(memory: Memory) -> None:
+    memory.push("sha-ddddddd", revision="d" * 40, migrations="two")
+    deploy(memory, "d")
+    back(memory)
+    assert memory.serving() == "5-sha-ccccccc"
+
+
+def test_an_older_one_needs_a_word(memory: Memory) -> None:
+    memory.push("sha-ddddddd", revision="d" * 40, migrations="two")
+    deploy(memory, "d")
+    with pytest.raises(
+        ReleaseError, match="never ran on the present database schema, which 4-sha-ddddddd brought"
+    ):
+        back(memory, to="sha-bbbbbbb")
+    back(memory, to="sha-bbbbbbb", schema="keep")
+    assert memory.serving() == "5-sha-bbbbbbb"
+
+
+def test_a_failed_release_that_migrated_counts_too(memory: Memory) -> None:
+    memory.push("sha-ddddddd", revision="d" * 40, migrations="two", exits=True)
+    with pytest.raises(ReleaseError):
+        deploy(memory, "d")
+    with pytest.raises(ReleaseError, match="which 4-sha-ddddddd brought"):
+        back(memory)
+
+
+def test_a_failed_migration_changed_nothing(memory: Memory) -> None:
+    memory.push("sha-ddddddd", revision="d" * 40, migrations="two")
+    memory.docker.migration = Ended(1, "no")
+    with pytest.raises(ReleaseError):
+        deploy(memory, "d")
+    back(memory)
+    assert memory.serving() == "5-sha-bbbbbbb"
+
+
+def test_check_says_where_it_would_go_and_touches_nothing(memory: Memory) -> None:
+    events = len(memory.site.journal.events())
+    told = check(memory.site, wish({}))
+    assert told["actions"] == ["all traffic would go back from 3-sha-ccccccc to 2-sha-bbbbbbb"]
+    assert (len(memory.site.journal.events()), memory.docker.calls) == (events, [])
