@@ -20,12 +20,19 @@ STATES = {"live": "success", "nothing-to-do": "success", "unknown": "error"}
 
 def start() -> None:
     """Create the deployment and set the output ``id``."""
+    identity = create(env("SHA"))
+    output("id", identity)
+    status(identity, "in_progress", "the release has begun")
+
+
+def create(ref: str) -> str:
+    """Create the deployment of a commit and return its id."""
     name = env("ENVIRONMENT")
     made = api(
         "POST",
         "/deployments",
         {
-            "ref": env("SHA"),
+            "ref": ref,
             "environment": name,
             "production_environment": name == "production",
             "description": f"{env('TAG')} to {name}"[:LONGEST],
@@ -35,8 +42,7 @@ def start() -> None:
             "required_contexts": [],
         },
     )
-    output("id", str(made["id"]))
-    status(str(made["id"]), "in_progress", "the release has begun")
+    return str(made["id"])
 
 
 def status(identity: str, state: str, description: str) -> None:
@@ -49,9 +55,12 @@ def status(identity: str, state: str, description: str) -> None:
 
 
 def finish(identity: str, report: str) -> None:
-    """Say how it ended."""
+    """Say how it ended. Which commit a rollback deployed is known only now, and one that failed deployed none."""
     ended = outcomes(load(report))
     worst = next((item for item in ended if not item.good), ended[0])
+    identity = identity or (create(worst.sha) if worst.good and worst.sha else "")
+    if not identity:
+        return
     status(identity, STATES.get(worst.kind, "failure"), _line(worst, len(ended)))
 
 
@@ -69,7 +78,7 @@ def main() -> None:
     try:
         if given.step == "start":
             start()
-        elif given.id:
+        else:
             finish(given.id, given.report)
     except ApiError as error:
         print(f"::warning title=The deployment's status on GitHub is not up to date::{error}")

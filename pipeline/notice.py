@@ -38,8 +38,9 @@ class Notice:
 
 def event_of(report: Mapping[str, Any]) -> str:
     """Return which event the report of a release tells of."""
+    good = "rolled-back" if report.get("playbook") == "rollback.yml" else "succeeded"
     bad = next((outcome.kind for outcome in outcomes(dict(report)) if not outcome.good), "")
-    return {"": "succeeded", "rolled-back": "rolled-back"}.get(bad, "failed")
+    return {"": good, "rolled-back": "rolled-back"}.get(bad, "failed")
 
 
 def version(release: str) -> str:

@@ -1,7 +1,7 @@
 """Decide what a run of the deploy workflow does, before any secret of a server is near: ``python -m pipeline.plan``.
 
 Reads the environment: TAG (or BUILT_SHA, the commit that was just built), ENVIRONMENT (empty: staging, where there is
-one, then production), ACTION (deploy, status), IMAGE (default ghcr.io/OWNER/NAME), GITHUB_REPOSITORY, GITHUB_SHA,
+one, then production), ACTION (deploy, rollback, status), IMAGE (default ghcr.io/OWNER/NAME), GITHUB_REPOSITORY, GITHUB_SHA,
 GITHUB_TOKEN. Sets the outputs action, environments (JSON), image, tag, digest, reference (tag@digest) and sha.
 """
 
@@ -15,7 +15,7 @@ from typing import Any
 from pipeline.github import ApiError, api, env, fail, output
 
 ENVIRONMENTS = ("staging", "production")
-ACTIONS = ("deploy", "status")
+ACTIONS = ("deploy", "rollback", "status")
 SHA = re.compile(r"[0-9a-f]{40}")
 TAG = re.compile(r"([A-Za-z0-9_][A-Za-z0-9_.-]{0,127})(?:@(sha256:[0-9a-f]{64}))?")
 IMAGE = re.compile(r"[a-z0-9.-]+(:[0-9]+)?(/[a-z0-9]+([._-]+[a-z0-9]+)*)+")
@@ -102,11 +102,15 @@ def main() -> None:
     """Run the command."""
     action = env("ACTION") or "deploy"
     if action not in ACTIONS:
-        fail(f"action is {action!r}: choose {' or '.join(ACTIONS)}")
+        fail(f"action is {action!r}: choose {', '.join(ACTIONS)}")
+    if action == "rollback" and not env("ENVIRONMENT"):
+        fail("environment is not set: a rollback goes to one of them, staging or production")
     where = environments(env("ENVIRONMENT"))
     output("action", action)
     output("environments", json.dumps(where))
-    if action == "status":
+    if action != "deploy":
+        # No image is asked for: a rollback finds its own on the server. The inventory is the present one.
+        output("tag", wanted_tag(env("TAG"), "")[0] if env("TAG") else "")
         output("sha", env("GITHUB_SHA"))
         return
     image = env("IMAGE") or f"ghcr.io/{env('GITHUB_REPOSITORY').lower()}"

@@ -27,6 +27,7 @@ class Outcome:
         error: why, in one line.
         output: the last log lines of what failed.
         stages: names and seconds.
+        sha: the commit of the release.
     """
 
     host: str
@@ -38,6 +39,7 @@ class Outcome:
     error: str = ""
     output: str = ""
     stages: list[tuple[str, float]] = field(default_factory=list)
+    sha: str = ""
 
     @property
     def good(self) -> bool:
@@ -110,5 +112,6 @@ def _outcome(name: str, host: dict[str, Any]) -> Outcome:
         stage=stage,
         error=error,
         output=str(host.get("output") or ""),
+        sha=str(release.get("sha") or ""),
         stages=[(str(item["stage"]), float(item["seconds"])) for item in release.get("stages", [])],
     )

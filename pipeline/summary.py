@@ -27,7 +27,7 @@ TITLES = {
     "unknown": "❔ cut off",
 }
 NEXT = {
-    "unhealthy": "Look at the application now. If it is bad, deploy the version before it: run this workflow by hand with its tag.",
+    "unhealthy": "Look at the application now. If it is bad, run this workflow by hand with the action `rollback`.",
     "refused": "Mend the cause, then run this workflow again.",
     "unreachable": "See that the server is up and that the secrets for host, user, key and known hosts fit it, then run this workflow again.",
     "failed": "Mend the cause and push, or run this workflow again. Nothing has to be tidied up on the server.",
@@ -67,9 +67,11 @@ def block(text: str) -> list[str]:
 
 def table(outcome: Outcome, seconds: float) -> list[str]:
     """Tell the facts, one a row."""
-    repository, sha = f"{env('GITHUB_SERVER_URL')}/{env('GITHUB_REPOSITORY')}", env("SHA")
+    repository = f"{env('GITHUB_SERVER_URL')}/{env('GITHUB_REPOSITORY')}"
+    # That of a rollback is not the run's own.
+    sha = outcome.sha or env("SHA")
     rows = [
-        ("Version", code(env("TAG"))),
+        ("Version", code(env("TAG") or outcome.release.partition("-")[2])),
         ("Image digest", code(env("DIGEST"))),
         ("Commit", f"[{sha[:7]}]({repository}/commit/{sha})" if sha else ""),
         ("Before", code(outcome.before) or ("nothing" if outcome.release else "")),
@@ -82,11 +84,12 @@ def table(outcome: Outcome, seconds: float) -> list[str]:
     return ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows if value)]
 
 
-def section(outcome: Outcome, seconds: float) -> list[str]:
-    """Tell of one host."""
+def section(outcome: Outcome, seconds: float, *, back: bool = False) -> list[str]:
+    """Tell of one host; ``back``: it was a rollback."""
+    title = "↩️ rolled back" if back and outcome.kind == "live" else TITLES[outcome.kind]
     host = f" ({outcome.host})" if outcome.host not in ("", env("ENVIRONMENT")) else ""
     lines = [
-        f"## {env('ENVIRONMENT') or 'Release'}{host}: {TITLES[outcome.kind]}",
+        f"## {env('ENVIRONMENT') or 'Release'}{host}: {title}",
         "",
         *table(outcome, seconds),
         "",
@@ -109,7 +112,8 @@ def text(report: dict[str, Any]) -> str:
         for name, host in (report.get("hosts") or {}).items():
             lines += [f"**{name}**", "", *block(str(host.get("output") or host.get("error") or "")), ""]
     else:
-        lines = [line for outcome in outcomes(report) for line in section(outcome, seconds)]
+        back = report.get("playbook") == "rollback.yml"
+        lines = [line for outcome in outcomes(report) for line in section(outcome, seconds, back=back)]
     return "\n".join(lines) + "\n"
 
 

@@ -112,10 +112,18 @@ def test_an_image_without_a_commit_gets_that_of_the_run(step: Step) -> None:
     assert step(TAG="v1", ENVIRONMENT="production")["sha"] == SHA
 
 
+@pytest.mark.parametrize("tag", ["", "sha-1a2b3c4"])
+def test_a_rollback_asks_no_registry_either(step: Step, tag: str) -> None:
+    told = step(ACTION="rollback", ENVIRONMENT="production", TAG=tag)
+    assert (told["action"], told["tag"], told["sha"]) == ("rollback", tag, SHA)
+    assert step.asked == []
+
+
 def test_a_status_asks_no_registry(step: Step) -> None:
     assert step(ACTION="status", ENVIRONMENT="staging") == {
         "action": "status",
         "environments": '["staging"]',
+        "tag": "",
         "sha": SHA,
     }
     assert step.asked == []
@@ -124,7 +132,12 @@ def test_a_status_asks_no_registry(step: Step) -> None:
 @pytest.mark.parametrize(
     ("env", "message"),
     [
-        ({"ACTION": "destroy"}, "action is 'destroy': choose deploy or status"),
+        ({"ACTION": "destroy"}, "action is 'destroy': choose deploy, rollback, status"),
+        ({"ACTION": "rollback"}, "environment is not set: a rollback goes to one of them"),
+        (
+            {"ACTION": "rollback", "ENVIRONMENT": "staging", "TAG": "a b"},
+            "tag is 'a b', which no image can have",
+        ),
         ({"ENVIRONMENT": "prod"}, "environment is 'prod': choose staging or production"),
         ({}, "tag is not set: name the image tag to deploy, for example sha-1a2b3c4"),
         ({"TAG": "a b"}, "tag is 'a b', which no image can have"),

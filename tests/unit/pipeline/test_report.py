@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pipeline import deployment, report, summary
+from pipeline import deployment, notice, report, summary
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -142,6 +142,18 @@ def test_several_hosts_are_told_one_by_one() -> None:
     written = summary.text({"hosts": hosts})
     assert "## production (one): ✅ live" in written
     assert "## production (two): ❌ failed" in written
+
+
+def test_a_rollback_is_called_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHA", "f" * 40)
+    told = {
+        "playbook": "rollback.yml",
+        "hosts": {"production": {"ok": True, "release": {**LIVE, "sha": "a" * 40}}},
+    }
+    written = summary.text(told)
+    assert "## production: ↩️ rolled back" in written
+    assert "[aaaaaaa]" in written
+    assert notice.event_of(told) == "rolled-back"
 
 
 def test_a_status_shows_what_the_server_printed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
