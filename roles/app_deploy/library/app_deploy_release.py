@@ -99,6 +99,7 @@ PARTS = (
     *(
         "__init__",
         "api",
+        "budget",
         "cli",
         "compose",
         "docker",
@@ -118,6 +119,7 @@ def _sent_along() -> None:
     """Never called: Ansible sends to the server whatever it finds imported anywhere in this file."""
     from ansible.module_utils.slipway import (  # noqa: F401, PLC0415 - see above
         api,
+        budget,
         cli,
         compose,
         docker,

@@ -63,7 +63,7 @@ class Files(Protocol):
 
 @dataclass(frozen=True)
 class Answer:
-    """An HTTP answer: status, headers with lower-case names, and the first 64 KiB of the body."""
+    """An HTTP answer: status, headers with lower-case names, and the beginning of the body (1 MiB)."""
 
     status: int
     headers: dict[str, str]
@@ -203,7 +203,7 @@ class RealHttp:
                 "GET", path, headers={**headers, "User-Agent": "slipway", "Connection": "close"}
             )
             response = connection.getresponse()
-            body = response.read(65536)
+            body = response.read(1 << 20)
             return Answer(response.status, {key.lower(): value for key, value in response.getheaders()}, body)
         except http.client.HTTPException as error:
             raise OSError(f"not an HTTP answer ({type(error).__name__}: {error})") from error

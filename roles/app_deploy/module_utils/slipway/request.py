@@ -64,6 +64,7 @@ class Proxy:
         tls_entrypoint: the entry point that serves HTTPS; empty: no HTTPS.
         tls_resolver: Traefik's certificate resolver for HTTPS.
         internal_entrypoint: the entry point that answers inside the network for a web service's name.
+        metrics_url: where the host itself reads the proxy's Prometheus metrics; empty: the watch does without.
     """
 
     service: str = "traefik"
@@ -72,6 +73,7 @@ class Proxy:
     tls_entrypoint: str = ""
     tls_resolver: str = "letsencrypt"
     internal_entrypoint: str = "internal"
+    metrics_url: str = ""
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,9 @@ class Limits:
         gate_interval: time between two of them.
         watch: time that the new version must hold after the switch before the release counts as live; the old one
             goes on running, and drains, meanwhile.
+        watch_errors: by how much the share of 5xx answers may exceed that of the old version (0 to 1).
+        watch_latency: how many times the old version's p95 latency the new one's may be.
+        watch_requests: requests that it takes to compare them.
         switch: time for the proxy to answer with the new release.
         drain: time that requests in flight on the old version get to end.
         retain: releases kept on the host, the live one included.
@@ -134,6 +139,9 @@ class Limits:
     gate_healthy: int = 3
     gate_interval: float = 0.05
     watch: float = 2
+    watch_errors: float = 0.05
+    watch_latency: float = 3
+    watch_requests: int = 20
     switch: float = 10
     drain: float = 30
     retain: int = 5
@@ -330,6 +338,6 @@ def _check_request(request: Request) -> None:
             "app_deploy_services has no public service of kind web: name the one that serves requests"
         )
     for item in fields(Limits):
-        least = 1 if item.name in ("gate_healthy", "retain") else 0
+        least = 1 if item.name in ("gate_healthy", "retain", "watch_requests") else 0
         if getattr(request.limits, item.name) < least:
             raise ReleaseError(f"app_deploy_limits.{item.name} must be at least {least}")

@@ -12,7 +12,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-from . import compose, envfile, plan, proxy
+from . import budget, compose, envfile, plan, proxy
 from .docker import Stack
 from .errors import ReleaseError
 from .journal import FAILED, LIVE, NOTHING_TO_DO, live
@@ -54,6 +54,9 @@ class Rollout:
         self.staging = site.release_directory(self.id)
         self.model: Model = {}
         self.images: dict[str, Image] = {}
+        # What the proxy had counted for the old version when the new one started, and for both at the switch.
+        self.began = self.switched = self.fresh = budget.Counts()
+        self.told: set[str] = set()
 
     # The way of a release.
 
@@ -203,6 +206,7 @@ class Rollout:
 
     def start(self, work: Plan) -> None:
         """Start the idle colour beside the live one."""
+        self.began = self.counted(work.live.facts.get("web", {}) if work.live else ())
         for service in self.request.web:
             self.site.docker.start(self.containers(work)[compose.coloured(service.name, work.colour)])
 
@@ -302,6 +306,8 @@ class Rollout:
     def switch(self, work: Plan) -> None:
         """Turn all traffic in one atomic step, and prove it through the proxy."""
         config = proxy.render(self.request, work.colour, self.id)
+        self.switched = self.counted(work.live.facts.get("web", {}) if work.live else ())
+        self.fresh = self.counted(self.web_of(work))
         self.site.switch_proxy(proxy.dump(config, self.id))
         self.confirm(self.id, self.request)
 
@@ -384,9 +390,42 @@ class Rollout:
         while True:
             for service, name in self.containers(work).items():
                 self.address(service, name)
+            self.compare(work)
             if clock.monotonic() >= until:
                 return
             clock.sleep(0.1)
+
+    def web_of(self, work: Plan) -> set[str]:
+        """Name the proxy's services for the new version."""
+        return {compose.coloured(service.name, work.colour) for service in self.request.web}
+
+    def counted(self, services: Collection[str]) -> budget.Counts:
+        """Ask the proxy what it counted for some of its services; nothing where it does not tell."""
+        url = self.request.proxy.metrics_url
+        if not url or not services:
+            return budget.Counts()
+        try:
+            answer = self.site.http.get(url, "", ASK_TIMEOUT)
+        except OSError as error:
+            told = f"the proxy's metrics cannot be read (app_deploy_proxy.metrics_url): {error}"
+            if told not in self.told:
+                self.told.add(told)
+                self.note(told)
+            return budget.Counts()
+        return budget.read(answer.body.decode(errors="replace"), services)
+
+    def compare(self, work: Plan) -> None:
+        """Turn back where the new version does worse than the old one did while it was replaced."""
+        if work.live is None or not self.request.proxy.metrics_url:
+            return
+        new = self.counted(self.web_of(work)).since(self.fresh)
+        told = budget.worse(self.switched.since(self.began), new, self.request.limits)
+        if told:
+            self.journal.write(self.id, "fact", bad=told)
+            names = [self.containers(work)[name] for name in sorted(self.web_of(work))]
+            raise ReleaseError(
+                f"the new version does worse than the one before: {told}", self.site.docker.logs(names[0], 20)
+            )
 
     def finish(self, work: Plan) -> None:
         """Let the old version end its requests, stop it, keep it for a rollback, and tidy up."""
