@@ -1,12 +1,13 @@
 """What the role promises, asked of the server after good and bad releases."""
 
+import base64
 import json
 import urllib.request
 
 import pytest
 from testinfra.host import Host  # type: ignore[import-untyped] # it ships no types
 
-from lab import Vps
+from lab import Vps, registry
 
 HOME = "/opt/hello"
 
@@ -38,7 +39,6 @@ def test_only_the_live_release_runs_and_is_kept(host: Host) -> None:
     [
         ("releases/1-sha-1111111", 0o700),
         ("releases/1-sha-1111111/.env", 0o600),
-        ("releases/1-sha-1111111/docker/config.json", 0o600),
         ("journal.jsonl", 0o600),
         ("proxy", 0o755),
         ("proxy/hello.yml", 0o644),
@@ -50,11 +50,12 @@ def test_files_are_the_deploy_users_and_secrets_his_alone(host: Host, path: str,
     assert (file.user, file.mode) == ("deploy", mode)
 
 
-def test_the_registry_password_lies_in_no_other_file(host: Host) -> None:
-    secret = json.loads(host.file(f"{HOME}/releases/1-sha-1111111/docker/config.json").content_string)
-    auth = secret["auths"]["ghcr.io"]["auth"]
-    found = host.run(f"grep --recursive --files-with-matches {auth} /opt /home /tmp /var/log").stdout.split()
-    assert found == [f"{HOME}/releases/1-sha-1111111/docker/config.json"]
+def test_the_registrys_credentials_are_forgotten(host: Host) -> None:
+    found = registry.load()
+    both = base64.b64encode(f"{found.user}:{found.password}".encode()).decode()
+    for secret in (found.password, both):
+        files = host.run(f"grep --recursive --files-with-matches {secret} /opt /home /root /tmp /var/log")
+        assert (files.rc, files.stdout) == (1, "")
 
 
 ASK = 'import urllib.request as u; u.urlopen("http://127.0.0.1:8080/", timeout=2)'
