@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shlex
+import time
 from pathlib import Path
 from typing import Any
 
@@ -51,12 +52,9 @@ class ActionModule(ActionBase):  # type: ignore[misc] # Ansible ships no types
             }
         if self._task.check_mode:
             return self._told(self._execute_module(module_args=dict(self._task.args), task_vars=task_vars))
-        answer = self._deploy()
-        if "stale" in answer:
-            installed = self._execute_module(module_args=dict(self._task.args), task_vars=task_vars)
-            if installed.get("failed"):
-                return self._told(installed)
-            answer = self._deploy()
+        answer = self._begin(task_vars)
+        if answer.get("failed"):
+            return self._told(answer)
         if "error" in answer:
             return self._told({"failed": True, "msg": answer["error"], "output": answer.get("output", "")})
         release = answer["release"]
@@ -70,11 +68,30 @@ class ActionModule(ActionBase):  # type: ignore[misc] # Ansible ships no types
             if not answer["events"]:
                 self._say("still at it")
 
-    def _deploy(self) -> dict[str, Any]:
-        """Start the release, with all that it needs on standard input: secrets never stand in a command line."""
+    def _begin(self, task_vars: dict[str, Any] | None) -> dict[str, Any]:
+        """Start the release, with the engine installed and no other release running; or say what is in its way."""
+        answer = self._deploy()
+        if "stale" in answer:
+            installed = self._execute_module(module_args=dict(self._task.args), task_vars=task_vars)
+            if installed.get("failed"):
+                return dict(installed)
+            answer = self._deploy()
+        began = time.monotonic()
+        while "waiting" in answer:
+            self._say(answer["waiting"])
+            answer = self._deploy(time.monotonic() - began)
+        return answer
+
+    def _deploy(self, waited: float = 0) -> dict[str, Any]:
+        """Start the release, with all that it needs on standard input: secrets never stand in a command line.
+
+        Args:
+            waited: seconds that another release has been waited for.
+        """
         request = self._task.args["request"]
         apart = {key: value for key, value in self._task.args.items() if key != "request"}
-        return self._engine("deploy", "--wait", str(WAIT), given={**request, **apart})
+        words = ("deploy", "--wait", str(WAIT), "--waited", f"{waited:.1f}")
+        return self._engine(*words, given={**request, **apart})
 
     def _engine(self, *arguments: str, given: dict[str, Any] | None = None) -> dict[str, Any]:
         """Call the engine on the server; where it is missing or another one, return ``{"stale": true}``."""

@@ -100,10 +100,11 @@ PARTS = (
         "envfile",
         "errors",
         "explain",
+        "hold",
         "host",
         "journal",
     ),
-    *("lock", "plan", "proxy", "request", "rollout", "site"),
+    *("lock", "plan", "preflight", "proxy", "request", "rollout", "site"),
 )
 START = "import sys\nfrom slipway.cli import main\nsys.exit(main())\n"
 
@@ -119,10 +120,12 @@ def _sent_along() -> None:
         envfile,
         errors,
         explain,
+        hold,
         host,
         journal,
         lock,
         plan,
+        preflight,
         proxy,
         request,
         rollout,

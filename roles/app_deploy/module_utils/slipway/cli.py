@@ -10,21 +10,24 @@ import shutil
 import sys
 import tempfile
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from . import VERSION, compose, plan, rollout
+from . import VERSION, compose, hold, plan, preflight, rollout
 from .docker_cli import DockerCli
 from .errors import ReleaseError
 from .host import RealClock, RealFiles, RealHttp
 from .journal import LIVE, NOTHING_TO_DO, fold, live
-from .lock import Lock
+from .lock import Busy, Lock
 from .request import Request, parse
 from .site import Site
 
 # An answer is worth the way back to the controller when it brings news and is not the very first moment.
 NEWS_AFTER = 1.0
 POLL = 0.05
+# Seconds that one call waits for another release before it tells whoever asks that it still does.
+WAIT_SLICE = 10.0
 
 
 def real_site(directory: str, app: str) -> Site:
@@ -34,7 +37,12 @@ def real_site(directory: str, app: str) -> Site:
 
 def lock_of(site: Site) -> Lock:
     """Return the lock of an application."""
-    return Lock(f"{site.directory}/lock")
+
+    def stage() -> str:
+        begun = [release for release in site.journal.releases() if "ended" not in release.facts]
+        return begun[-1].stage if begun else ""
+
+    return Lock(f"{site.directory}/lock", stage)
 
 
 def follow(site: Site, release: str, seen: int, wait: float) -> dict[str, Any]:
@@ -70,12 +78,56 @@ def follow(site: Site, release: str, seen: int, wait: float) -> dict[str, Any]:
         time.sleep(POLL)
 
 
-def deploy(site: Site, request: Request, wait: float) -> dict[str, Any]:
-    """Start a release in a process of its own, which no end of this session ends, and follow it for a while."""
-    site.files.make_directory(site.directory, 0o750)
+def enter(site: Site, request: Request, waited: float) -> Lock | str:
+    """Take the lock, unless releases are held back.
+
+    Args:
+        site: the application.
+        request: what is wanted, and by whom.
+        waited: seconds that the caller has waited for another release already.
+
+    Returns:
+        The lock, or a line about the release that is still waited for.
+
+    Raises:
+        ReleaseError: releases are held back, or another one runs and will not be waited for any longer.
+    """
+    hold.refuse(site)
     lock = lock_of(site)
-    now = site.clock.now()
-    lock.take({"release": request.tag, "actor": request.actor, "run_url": request.run_url, "since": now})
+    who = {"release": request.tag, "actor": request.actor, "run_url": request.run_url}
+    left = request.wait - waited
+    try:
+        # The first call only looks, so that whoever asks soon knows what it waits for.
+        lock.take({**who, "since": site.clock.now()}, min(left, WAIT_SLICE) if waited else 0)
+    except Busy as busy:
+        if not request.wait or (waited and left <= WAIT_SLICE):
+            raise Busy(busy.holder, request.wait) from None
+        told = f"{waited:.0f} of {request.wait} s" if waited else f"up to {request.wait} s"
+        return f"waiting for another release ({told}): {busy.holder}"
+    try:
+        hold.refuse(site)  # it may have come meanwhile
+    except ReleaseError:
+        lock.free()
+        raise
+    return lock
+
+
+def deploy(site: Site, request: Request, wait: float, waited: float = 0) -> dict[str, Any]:
+    """Start a release in a process of its own, which no end of this session ends, and follow it for a while.
+
+    Args:
+        site: the application.
+        request: what is wanted.
+        wait: seconds to follow it at most.
+        waited: seconds that the caller has waited for another release already.
+
+    Returns:
+        What `follow` returns, or ``waiting``: a line about the release that is still waited for.
+    """
+    site.files.make_directory(site.directory, 0o750)
+    lock = enter(site, request, waited)
+    if isinstance(lock, str):
+        return {"waiting": lock}
     release = rollout.Rollout(site, request)
     child = os.fork()
     if child == 0:
@@ -91,6 +143,16 @@ def deploy(site: Site, request: Request, wait: float) -> dict[str, Any]:
     lock.free()
     os.waitpid(child, 0)
     return follow(site, release.id, 0, wait)
+
+
+def _deploy_from_here(site: Site, request: Request, wait: float) -> dict[str, Any]:
+    """Deploy for a person: wait for another release in this one call."""
+    began = time.monotonic()
+    answer = deploy(site, request, wait)
+    while "waiting" in answer:
+        print(answer["waiting"], file=sys.stderr, flush=True)
+        answer = deploy(site, request, wait, time.monotonic() - began)
+    return answer
 
 
 def _detach(site: Site) -> None:
@@ -112,18 +174,22 @@ def check(site: Site, request: Request) -> dict[str, Any]:
         for name, text in request.compose:
             Path(staging, name).write_text(text, encoding="utf-8")
         Path(staging, ".env").write_text(request.env, encoding="utf-8")
-        model = plan.read_model(site, request, staging)
         site.docker.login(request.registry, f"{staging}/docker")
-        pinned: dict[str, str] = {}
-        for name, reference in compose.images(model, request).items():
-            pinned[name] = site.docker.resolve(reference, request.limits.pull)
+        found = preflight.look(site, request, staging)
+        found.refuse()
+        model, pinned = found.model, found.pinned
         work = plan.make(site, request, model, pinned)
         derived = compose.derive(model, request, work.colour, "", pinned)
         changed = plan.drift(site, request, derived, work.containers)
+        held = hold.read(site)
         return {
             "changed": not work.nothing_to_do,
             "actions": plan.actions(request, work),
-            "notes": plan.notes(request, model, changed, work.apply),
+            "notes": [
+                *([hold.told(held)] if held else []),
+                *found.notes,
+                *plan.notes(request, model, changed, work.apply),
+            ],
             "diff": plan.diff(site, request, work),
         }
     finally:
@@ -145,13 +211,31 @@ def status(site: Site) -> dict[str, Any]:
         }
         for item in site.docker.containers(app)
     ]
+    lock = lock_of(site)
+    busy = lock.held()
+    held = hold.read(site)
     return {
         "app": app,
         "live": serving.as_json() if serving else None,
-        "busy": lock_of(site).held(),
+        "busy": busy,
+        "holder": lock.holder() if busy else "",
+        "hold": asdict(held) if held else None,
         "releases": [release.as_json() for release in releases[-10:]],
         "containers": containers,
     }
+
+
+def change_hold(site: Site, options: argparse.Namespace) -> dict[str, Any]:
+    """Hold releases back, or lift that; return whether that changes anything, and what there is to say."""
+    if options.lift:
+        lifted = hold.lift(site, pretend=options.check)
+        told = (
+            f"releases may go on; they were held back: {lifted}" if lifted else "releases are not held back"
+        )
+        return {"changed": lifted is not None, "told": told}
+    changed, placed = hold.place(site, options.reason, options.actor, pretend=options.check)
+    running = f"; the one that runs goes on: {lock_of(site).holder()}" if lock_of(site).held() else ""
+    return {"changed": changed, "told": hold.told(placed) + running}
 
 
 def _print_status(answer: dict[str, Any]) -> None:
@@ -160,7 +244,9 @@ def _print_status(answer: dict[str, Any]) -> None:
         f"{answer['app']}: {serving['release'] + ' serves since ' + serving['began'] if serving else 'nothing is live'}"
     )
     if answer["busy"]:
-        print("a release is running now")
+        print(f"a release is running now: {answer['holder']}")
+    if answer["hold"]:
+        print(hold.told(hold.Hold(**answer["hold"])))
     for item in answer["containers"]:
         print(f"  {item['service']:<20} {item['state']:<10} {item['health']:<10} {item['release']}")
     for release in reversed(answer["releases"]):
@@ -193,6 +279,7 @@ def arguments() -> argparse.ArgumentParser:
     two.add_argument(
         "--wait", type=float, default=3600, metavar="SECONDS", help="how long to follow it (default: 3600)"
     )
+    two.add_argument("--waited", type=float, default=0, metavar="SECONDS", help=argparse.SUPPRESS)
     commands.add_parser("check", help="say what a request on standard input would do, and touch nothing")
     four = commands.add_parser("follow", help="wait for news of a release that runs, or tell how it ended")
     four.add_argument("release", metavar="RELEASE", help="its id, for example 12-sha-1a2b3c4")
@@ -200,6 +287,23 @@ def arguments() -> argparse.ArgumentParser:
     four.add_argument(
         "--wait", type=float, default=3600, metavar="SECONDS", help="how long to wait (default: 3600)"
     )
+    five = commands.add_parser("hold", help="hold releases back, for maintenance, or let them go on")
+    what = five.add_mutually_exclusive_group(required=True)
+    what.add_argument(
+        "reason",
+        nargs="?",
+        metavar="REASON",
+        help="why: one line, at most 200 characters; every refusal quotes it",
+    )
+    what.add_argument("--lift", action="store_true", help="let releases go on")
+    five.add_argument(
+        "--actor",
+        default=os.environ.get("SUDO_USER") or os.environ.get("LOGNAME") or str(os.getuid()),
+        metavar="NAME",
+        help="who says so (default: you)",
+    )
+    five.add_argument("--check", action="store_true", help="say what would change, and change nothing")
+    five.add_argument("--json", action="store_true", help="print JSON")
     return parser
 
 
@@ -210,18 +314,24 @@ def _answer(options: argparse.Namespace) -> dict[str, Any]:
         return status(site)
     if options.command == "follow":
         return follow(site, options.release, options.seen, options.wait)
+    if options.command == "hold":
+        return change_hold(site, options)
     try:
         raw = json.load(sys.stdin)
     except ValueError as error:
         raise ReleaseError(f"the request on standard input is no JSON: {error}") from error
     request = parse(raw)
     if options.command == "deploy":
-        return deploy(real_site(request.directory, request.app), request, options.wait)
+        there = real_site(request.directory, request.app)
+        # Ansible names the engine that it means; it asks again by itself, and shows each line as it comes.
+        if options.engine:
+            return deploy(there, request, options.wait, options.waited)
+        return _deploy_from_here(there, request, options.wait)
     return check(real_site(request.directory, request.app), request)
 
 
 def main() -> int:
-    """Run the command line; answers are JSON, an error is one line in it and exit code 1."""
+    """Run the command line; answers are JSON but where a person asks, an error is one line and exit code 1."""
     options = arguments().parse_args()
     if options.engine and options.engine.encode() != pkgutil.get_data(__package__, "DIGEST"):
         print(json.dumps({"stale": True}))
@@ -229,11 +339,17 @@ def main() -> int:
     try:
         answer = _answer(options)
     except ReleaseError as error:
+        if not getattr(options, "json", True):
+            print(f"slipway: {error}", file=sys.stderr)
+            return 1
         json.dump({"error": str(error), "output": error.output}, sys.stdout)
         print()
         return 1
     if options.command == "status" and not options.json:
         _print_status(answer)
+        return 0
+    if options.command == "hold" and not options.json:
+        print(answer["told"])
         return 0
     json.dump(answer, sys.stdout)
     print()
