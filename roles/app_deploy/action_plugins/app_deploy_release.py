@@ -70,13 +70,13 @@ class ActionModule(ActionBase):  # type: ignore[misc] # Ansible ships no types
 
     def _begin(self, task_vars: dict[str, Any] | None) -> dict[str, Any]:
         """Start the release, with the engine installed and no other release running; or say what is in its way."""
+        began = time.monotonic()
         answer = self._deploy()
         if "stale" in answer:
             installed = self._execute_module(module_args=dict(self._task.args), task_vars=task_vars)
             if installed.get("failed"):
                 return dict(installed)
             answer = self._deploy()
-        began = time.monotonic()
         while "waiting" in answer:
             self._say(answer["waiting"])
             answer = self._deploy(time.monotonic() - began)
@@ -146,4 +146,5 @@ class ActionModule(ActionBase):  # type: ignore[misc] # Ansible ships no types
             f"release {result['live']} still serves" if result.get("live") else "nothing was live before"
         )
         reason = result.get("error", "it was cut off; the next release undoes it")
-        return {"failed": True, "release": release, "msg": f"{reason} ({serving})"}
+        apart = "\n" if "\n" in reason else " "  # a list of findings keeps its lines
+        return {"failed": True, "release": release, "msg": f"{reason}{apart}({serving})"}

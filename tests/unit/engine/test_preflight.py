@@ -12,7 +12,7 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from slipway import cli, preflight
+from slipway import cli, hold, preflight
 from slipway.docker_cli import DockerCli
 from slipway.errors import ReleaseError
 from slipway.host import Disk, Listener, RealMachine, available, listening
@@ -93,6 +93,10 @@ def test_check_tells_the_same(live: Memory) -> None:
     with pytest.raises(NotReadyError) as caught:
         cli.check(live.site, request("sha-zzzzzzz"))
     assert len(caught.value.findings) == 2
+    hold.place(live.site, "a move", "ann")
+    with pytest.raises(NotReadyError) as caught:
+        cli.check(live.site, request("sha-zzzzzzz"))
+    assert "releases are held back: “a move”" in caught.value.findings[2]
 
 
 # Compose and the registry.
@@ -130,9 +134,8 @@ def test_an_image_is_asked_for_once_and_a_registry_that_is_away_told_once(
     monkeypatch.setattr(live.docker, "resolve", resolve)
     assert "cannot be reached" in only(found(live))
     assert asked == ["ghcr.io/acme/shop:sha-bbbbbbb", "ghcr.io/acme/bot:sha-bbbbbbb"]
-    del live.docker.model["services"]["bot"]
-    services = [service for service in REQUEST["services"] if service["name"] == "web"]
-    found(live, request("sha-bbbbbbb", services=services))
+    live.docker.model["services"]["bot"]["image"] = live.docker.model["services"]["web"]["image"]
+    found(live)
     assert asked[2:] == ["ghcr.io/acme/shop:sha-bbbbbbb"]
 
 

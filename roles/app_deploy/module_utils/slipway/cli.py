@@ -96,13 +96,18 @@ def enter(site: Site, request: Request, waited: float) -> Lock | str:
     lock = lock_of(site)
     who = {"release": request.tag, "actor": request.actor, "run_url": request.run_url}
     left = request.wait - waited
+    began = time.monotonic()
     try:
         # The first call only looks, so that whoever asks soon knows what it waits for.
         lock.take({**who, "since": site.clock.now()}, min(left, WAIT_SLICE) if waited else 0)
     except Busy as busy:
         if not request.wait or (waited and left <= WAIT_SLICE):
             raise Busy(busy.holder, request.wait) from None
-        told = f"{waited:.0f} of {request.wait} s" if waited else f"up to {request.wait} s"
+        told = (
+            f"{waited + time.monotonic() - began:.0f} of {request.wait} s"
+            if waited
+            else f"up to {request.wait} s"
+        )
         return f"waiting for another release ({told}): {busy.holder}"
     try:
         hold.refuse(site)  # it may have come meanwhile
@@ -176,20 +181,17 @@ def check(site: Site, request: Request) -> dict[str, Any]:
         Path(staging, ".env").write_text(request.env, encoding="utf-8")
         site.docker.login(request.registry, f"{staging}/docker")
         found = preflight.look(site, request, staging)
-        found.refuse()
+        held = hold.read(site)
+        found.notes[:0] = [hold.told(held)] if held else []
+        found.refuse(*found.notes)
         model, pinned = found.model, found.pinned
         work = plan.make(site, request, model, pinned)
         derived = compose.derive(model, request, work.colour, "", pinned)
         changed = plan.drift(site, request, derived, work.containers)
-        held = hold.read(site)
         return {
             "changed": not work.nothing_to_do,
             "actions": plan.actions(request, work),
-            "notes": [
-                *([hold.told(held)] if held else []),
-                *found.notes,
-                *plan.notes(request, model, changed, work.apply),
-            ],
+            "notes": [*found.notes, *plan.notes(request, model, changed, work.apply)],
             "diff": plan.diff(site, request, work),
         }
     finally:

@@ -81,10 +81,10 @@ class Found:
             self.output = self.output or error.output
             return None
 
-    def refuse(self) -> None:
-        """Raise NotReadyError if anything stands in the way."""
+    def refuse(self, *notes: str) -> None:
+        """Raise NotReadyError if anything stands in the way, with notes that would not be told otherwise."""
         if self.findings:
-            raise NotReadyError(self.findings, self.output)
+            raise NotReadyError([*self.findings, *notes], self.output)
 
 
 def look(site: Site, request: Request, staging: str, own: str = "") -> Found:
