@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shlex
+import time
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,8 @@ class ActionModule(ActionBase):  # type: ignore[misc] # Ansible ships no types
         if self._task.check_mode:
             return self._told(self._check(task_vars))
         answer = self._begin(task_vars)
+        if answer.get("failed"):
+            return self._told(answer)
         if "error" in answer:
             return self._told({"failed": True, "msg": answer["error"], "output": answer.get("output", "")})
         release = answer["release"]
@@ -67,13 +70,17 @@ class ActionModule(ActionBase):  # type: ignore[misc] # Ansible ships no types
                 self._say("still at it")
 
     def _begin(self, task_vars: dict[str, Any] | None) -> dict[str, Any]:
-        """Start the release, with this very engine: it is installed where it is missing or another one."""
+        """Start the release, with this very engine on the server and no other release running; or say why not."""
+        began = time.monotonic()
         answer = self._deploy()
         if "stale" in answer:
             installed = self._execute_module(module_args=dict(self._task.args), task_vars=task_vars)
             if installed.get("failed"):
-                return {"error": installed.get("msg", "the engine could not be installed")}
+                return dict(installed)
             answer = self._deploy()
+        while "waiting" in answer:
+            self._say(answer["waiting"])
+            answer = self._deploy(time.monotonic() - began)
         if "stale" in answer:
             why = (str(answer.get("stderr", "")).strip().splitlines() or ["no reason given"])[-1]
             return {"error": f"the engine does not start on the server: {why}"}
@@ -91,13 +98,18 @@ class ActionModule(ActionBase):  # type: ignore[misc] # Ansible ships no types
             return {"notes": ["this playbook's engine is not on the server yet, so it cannot be asked"]}
         return {"failed": True, "msg": answer["error"]} if "error" in answer else answer
 
-    def _deploy(self) -> dict[str, Any]:
-        """Start the release, with all that it needs on standard input: secrets never stand in a command line."""
+    def _deploy(self, waited: float = 0) -> dict[str, Any]:
+        """Start the release, with all that it needs on standard input: secrets never stand in a command line.
+
+        Args:
+            waited: seconds that another release has been waited for.
+        """
+        words = ("--wait", str(WAIT), "--waited", f"{waited:.1f}")
         if self._rollback:
-            return self._engine("rollback", "--request", "--wait", str(WAIT), given=self._rollback)
+            return self._engine("rollback", "--request", *words, given=self._rollback)
         request = self._task.args["request"]
         apart = {key: value for key, value in self._task.args.items() if key != "request"}
-        return self._engine("deploy", "--wait", str(WAIT), given={**request, **apart})
+        return self._engine("deploy", *words, given={**request, **apart})
 
     def _engine(self, *arguments: str, given: dict[str, Any] | None = None) -> dict[str, Any]:
         """Call the engine on the server; where it is missing or another one, return ``{"stale": true}``."""
@@ -152,4 +164,5 @@ class ActionModule(ActionBase):  # type: ignore[misc] # Ansible ships no types
             f"release {result['live']} still serves" if result.get("live") else "nothing was live before"
         )
         reason = result.get("error", "it was cut off; the next release undoes it")
-        return {"failed": True, "release": release, "msg": f"{reason} ({serving})"}
+        apart = "\n" if "\n" in reason else " "  # a list of findings keeps its lines
+        return {"failed": True, "release": release, "msg": f"{reason}{apart}({serving})"}

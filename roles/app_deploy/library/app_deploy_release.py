@@ -24,7 +24,7 @@ options:
   rollback:
     description: >-
       Instead of a request, go back to a release that served before: C(to) (its id or tag, empty for the newest one),
-      C(schema), C(actor), C(run_url).
+      C(schema), C(actor), C(run_url), C(wait).
     type: dict
     default: {}
   env:
@@ -96,21 +96,9 @@ from ansible.module_utils.basic import AnsibleModule
 
 PACKAGE = "ansible.module_utils.slipway"
 PARTS = (
-    *(
-        "__init__",
-        "api",
-        "budget",
-        "cli",
-        "compose",
-        "docker",
-        "docker_cli",
-        "envfile",
-        "errors",
-        "explain",
-        "host",
-        "journal",
-    ),
-    *("lock", "plan", "proxy", "request", "rollback", "rollout", "site"),
+    *("__init__", "api", "budget", "cli", "compose", "console", "docker", "docker_cli", "envfile", "errors"),
+    *("explain", "hold", "host", "journal", "lock", "plan", "preflight", "process", "proxy", "request"),
+    *("rollback", "rollout", "site"),
 )
 START = "import sys\nfrom slipway.cli import main\nsys.exit(main())\n"
 
@@ -122,15 +110,19 @@ def _sent_along() -> None:
         budget,
         cli,
         compose,
+        console,
         docker,
         docker_cli,
         envfile,
         errors,
         explain,
+        hold,
         host,
         journal,
         lock,
         plan,
+        preflight,
+        process,
         proxy,
         request,
         rollback,

@@ -16,11 +16,14 @@ def defaults(role: Path) -> dict[str, Any]:
     return yaml.safe_load((role / "defaults" / "main.yml").read_text()) or {}
 
 
+def entries(role: Path) -> dict[str, Options]:
+    """The options of every entry point."""
+    specified = yaml.safe_load((role / "meta" / "argument_specs.yml").read_text())["argument_specs"]
+    return {name: entry["options"] for name, entry in specified.items()}
+
+
 def options(role: Path) -> Options:
-    found: Options = yaml.safe_load((role / "meta" / "argument_specs.yml").read_text())["argument_specs"][
-        "main"
-    ]["options"]
-    return found
+    return entries(role)["main"]
 
 
 def nested(prefix: str, level: Options) -> list[tuple[str, dict[str, Any]]]:
@@ -47,13 +50,22 @@ def test_defaults_and_specification_agree(role: Path) -> None:
 
 @pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
 def test_every_option_has_a_type_and_a_description(role: Path) -> None:
-    for name, option in nested("", options(role)):
-        assert option.get("type") in TYPES, f"{name}: type"
-        assert option.get("description"), f"{name}: description"
-        if option["type"] == "list":
-            assert option.get("elements") in TYPES, f"{name}: elements"
+    for entry in entries(role).values():
+        for name, option in nested("", entry):
+            assert option.get("type") in TYPES, f"{name}: type"
+            assert option.get("description"), f"{name}: description"
+            if option["type"] == "list":
+                assert option.get("elements") in TYPES, f"{name}: elements"
+
+
+@pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
+def test_entry_points_agree_on_what_they_share_and_have_tasks(role: Path) -> None:
+    for entry, found in entries(role).items():
+        assert (role / "tasks" / f"{entry}.yml").is_file()
+        for name in set(found) & set(options(role)):
+            assert found[name].get("default") == options(role)[name].get("default"), f"{entry}: {name}"
 
 
 @pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
 def test_names_begin_with_the_role(role: Path) -> None:
-    assert all(name.startswith(f"{role.name}_") for name in options(role))
+    assert all(name.startswith(f"{role.name}_") for entry in entries(role).values() for name in entry)

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from slipway.docker import Container, Ended, Image, Process, Stack
 from slipway.errors import ReleaseError
 from slipway.explain import explain_pull, repository
-from slipway.host import Answer
+from slipway.host import Answer, Disk, Listener
 from slipway.request import parse
 from slipway.site import Site
 
@@ -134,6 +134,8 @@ class MemoryDocker:
     calls: list[str] = field(default_factory=list)
     asked: dict[str, int] = field(default_factory=dict)
     addresses: int = 1
+    size: int = 100_000_000  # of every image
+    used: int = 50_000_000  # memory, by every container
 
     def login(self, registry: Registry, directory: str) -> None:
         self.calls.append(f"login {registry.host}")
@@ -164,6 +166,10 @@ class MemoryDocker:
         return Image(pinned, self.registry[tag].get("revision", ""))
 
     def resolve(self, reference: str, timeout: float) -> str:
+        if "@" not in reference and self.registry_down:
+            raise ReleaseError(explain_pull(reference, "connection refused"))
+        if "@" not in reference and reference.rpartition(":")[2] not in self.registry:
+            raise ReleaseError(explain_pull(reference, "manifest unknown"))
         return f"{repository(reference)}@sha256:{reference.rpartition(':')[2]}"
 
     def containers(self, project: str) -> list[Container]:
@@ -262,6 +268,15 @@ class MemoryDocker:
     def connections(self, container: str, port: int) -> int:
         return self.open_connections.pop(0) if self.open_connections else 0
 
+    def image_size(self, reference: str) -> int | None:
+        return self.size if reference in self.images else None
+
+    def storage(self) -> str:
+        return "/var/lib/docker"
+
+    def memory(self, container: str) -> int:
+        return self.used
+
 
 class MemoryHttp:
     """HTTP to containers, and through a proxy that has read its file."""
@@ -302,6 +317,35 @@ class MemoryHttp:
         return Answer(200, {"x-slipway-release": release}, b"ok")
 
 
+@dataclass
+class MemoryMachine:
+    """A machine with enough of everything.
+
+    Args:
+        disks: path prefixes, each with its file system.
+        free_memory: bytes.
+        taken: who listens.
+        unknown: names that have no address.
+    """
+
+    disks: dict[str, Disk] = field(default_factory=lambda: {"/": Disk(1, 10**10)})
+    free_memory: int | None = 10**10
+    taken: list[Listener] = field(default_factory=list)
+    unknown: set[str] = field(default_factory=set)
+
+    def disk(self, path: str) -> Disk:
+        return self.disks[max((prefix for prefix in self.disks if path.startswith(prefix)), key=len)]
+
+    def memory(self) -> int | None:
+        return self.free_memory
+
+    def listeners(self) -> list[Listener]:
+        return self.taken
+
+    def unresolved(self, names: Sequence[str], timeout: float) -> list[str]:
+        return [name for name in names if name in self.unknown]
+
+
 class Memory:
     """A whole server."""
 
@@ -310,7 +354,10 @@ class Memory:
         self.files = MemoryFiles()
         self.docker = MemoryDocker()
         self.http = MemoryHttp(self.docker, self.files)
-        self.site = Site(DIRECTORY, "shop", self.files, self.clock, self.http, self.docker)
+        self.machine = MemoryMachine()
+        self.site = Site(
+            DIRECTORY, "shop", self.files, self.clock, self.http, self.docker, machine=self.machine
+        )
         for letter in "abcdef":
             self.push(f"sha-{letter * 7}", revision=letter * 40)
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
+from slipway import hold
+from slipway.cli import again
 from slipway.docker import Ended
 from slipway.errors import ReleaseError
 from slipway.journal import live as serving
@@ -16,7 +20,7 @@ def deploy(memory: Memory, letter: str) -> str:
     return Rollout(memory.site, request(f"sha-{letter * 7}", limits={"retain": 5})).run()
 
 
-def back(memory: Memory, **asked: str) -> str:
+def back(memory: Memory, **asked: object) -> str:
     return Rollback(memory.site, wish({"actor": "ann", **asked})).run()
 
 
@@ -50,6 +54,38 @@ def test_neither_the_registry_nor_the_database_is_touched(memory: Memory) -> Non
     back(memory)
     assert not [call for call in memory.docker.calls if call.startswith(("login", "pull", "run", "dump"))]
     assert [call for call in memory.docker.calls if "db" in call or "proxy" in call] == []
+
+
+def test_what_a_release_would_be_refused_for_is_only_told(memory: Memory) -> None:
+    memory.machine.free_memory = 1
+    back(memory)
+    assert memory.serving() == "4-sha-bbbbbbb"
+    notes = [
+        event["text"] for event in memory.site.journal.events("4-sha-bbbbbbb") if event["event"] == "note"
+    ]
+    assert any(line.startswith("not enough memory for the new version") for line in notes)
+
+
+def test_compose_files_that_cannot_be_read_are_refused(memory: Memory) -> None:
+    memory.docker.config_error = "services.web is no mapping"
+    with pytest.raises(ReleaseError, match=r"services\.web is no mapping"):
+        back(memory)
+    assert memory.serving() == "3-sha-ccccccc"
+
+
+def test_the_next_release_of_a_tag_migrates_as_ever(memory: Memory) -> None:
+    back(memory)
+    wanted = again(memory.site, "sha-ddddddd")
+    asked = memory.site.kept_request("2-sha-bbbbbbb")
+    assert asked is not None
+    assert (wanted.migrations, wanted.backup) == (asked.migrations, asked.backup)
+    assert wanted.migrations.service == "web"
+
+
+def test_a_hold_is_told_beforehand(memory: Memory) -> None:
+    hold.place(memory.site, "a move", "ann")
+    (note,) = check(memory.site, wish({}))["notes"]
+    assert note.startswith("releases are held back: “a move” (by ann since")
 
 
 def test_a_version_that_was_left_is_passed_over(memory: Memory) -> None:
@@ -87,9 +123,11 @@ def test_a_chosen_version_serves_again(memory: Memory, to: str) -> None:
         ({"to": "../../x"}, "'../../x' never served here"),
         ({"schema": "drop"}, "schema is 'drop'; it is keep"),
         ({"tag": "x"}, "a rollback has no setting tag; it knows to and schema"),
+        ({"wait": "5m"}, "app_deploy_wait must be a whole number of seconds, not '5m'"),
+        ({"wait": -1}, "app_deploy_wait must be a whole number of seconds, not '-1'"),
     ],
 )
-def test_what_cannot_be_is_refused_in_one_line(memory: Memory, asked: dict[str, str], message: str) -> None:
+def test_what_cannot_be_is_refused_in_one_line(memory: Memory, asked: dict[str, Any], message: str) -> None:
     events = len(memory.site.journal.events())
     with pytest.raises(ReleaseError) as caught:
         back(memory, **asked)

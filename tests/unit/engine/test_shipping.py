@@ -81,7 +81,7 @@ def test_what_is_wrong_with_a_request_is_said_in_json(module: ModuleType, tmp_pa
     assert json.loads(done.stdout)["error"].startswith("no tag to release")
 
 
-@pytest.mark.parametrize("word", ["status", "deploy", "check", "follow"])
+@pytest.mark.parametrize("word", ["status", "deploy", "check", "follow", "hold"])
 def test_every_command_has_its_help(module: ModuleType, tmp_path: Path, word: str) -> None:
     module.install(tmp_path)
     place = tmp_path / "bin/slipway"

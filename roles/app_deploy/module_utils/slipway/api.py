@@ -143,6 +143,30 @@ def image_labels(reference: str) -> dict[str, str] | None:
     return None if raw is None else (raw["Config"].get("Labels") or {})
 
 
+def image_size(reference: str) -> int | None:
+    """Return the bytes that an image takes on this host, or None where it is not here."""
+    with _ask("GET", f"/images/{reference}/json") as response:
+        raw = _must(f"inspect {reference}", response, 200, 404)
+    return None if raw is None else int(raw["Size"])
+
+
+def storage() -> str:
+    """Return the directory that images are kept in: with the image store of containerd, it is not Docker's own."""
+    with _ask("GET", "/info") as response:
+        raw = _must("ask for Docker's directory", response, 200)
+    if ["driver-type", "io.containerd.snapshotter.v1"] in (raw.get("DriverStatus") or []):
+        return "/var/lib/containerd"
+    return str(raw["DockerRootDir"])
+
+
+def memory(container: str) -> int:
+    """Return the bytes of memory that a container uses, the page cache not counted; 0 while it does not run."""
+    with _ask("GET", f"/containers/{container}/stats", {"stream": "false", "one-shot": "true"}) as response:
+        raw = _must(f"ask what {container} uses", response, 200, 404, 409) or {}
+    told = raw.get("memory_stats") or {}
+    return int(told.get("usage", 0)) - int((told.get("stats") or {}).get("inactive_file", 0))
+
+
 def content(container: str, path: str) -> str:
     """Return a hash of the names and contents of all files below a path in a container; it need not run."""
     parts = []

@@ -10,117 +10,20 @@ import shutil
 import sys
 import tempfile
 import time
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import VERSION, compose, plan, rollback, rollout
-from .docker_cli import DockerCli
+from . import VERSION, compose, console, hold, plan, preflight, rollback, rollout
 from .errors import ReleaseError
-from .host import RealClock, RealFiles, RealHttp
-from .journal import LIVE, NOTHING_TO_DO, fold, live
-from .lock import Lock
+from .journal import LIVE, NOTHING_TO_DO, live
+from .process import Caller, follow, lock_of, real_site, start
 from .request import Request, parse
-from .site import Site
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# An answer is worth the way back to the controller when it brings news and is not the very first moment.
-NEWS_AFTER = 1.0
-POLL = 0.05
-# Seconds between two looks on behalf of a person who watches.
-PROGRESS = 1.0
-
-
-def real_site(directory: str, app: str) -> Site:
-    """Return an application on this very machine."""
-    return Site(directory, app, RealFiles(), RealClock(), RealHttp(), DockerCli())
-
-
-def lock_of(site: Site) -> Lock:
-    """Return the lock of an application."""
-    return Lock(f"{site.directory}/lock")
-
-
-def follow(site: Site, release: str, seen: int, wait: float) -> dict[str, Any]:
-    """Wait for news of a release.
-
-    Args:
-        site: the application.
-        release: which release.
-        seen: how many of its events the caller has already.
-        wait: seconds to wait at most.
-
-    Returns:
-        ``events`` that are new, how many have been ``seen`` with them, whether it has ``ended``, and then
-        its ``result``.
-    """
-    began = time.monotonic()
-    lock = lock_of(site)
-    size = -1
-    events: list[dict[str, Any]] = []
-    while True:
-        # The lock is looked at first: an owner that ends in between has written its last event by then.
-        alive = lock.held()
-        if site.journal.size() != size:
-            size = site.journal.size()
-            events = site.journal.events(release)
-        ended = not alive or any(event["event"] == "end" for event in events)
-        waited = time.monotonic() - began
-        if ended or waited >= wait or (len(events) > seen and waited >= NEWS_AFTER):
-            answer = {"release": release, "events": events[seen:], "seen": len(events), "ended": ended}
-            if ended:
-                answer["result"] = fold(events)[0].as_json() if events else {"outcome": "unknown"}
-            return answer
-        time.sleep(POLL)
-
-
-def deploy(site: Site, request: Request, wait: float) -> dict[str, Any]:
-    """Start a release and follow it for a while."""
-    site.files.make_directory(site.directory, 0o750)
-    who = {"release": request.tag, "actor": request.actor, "run_url": request.run_url}
-    return start(site, who, lambda: rollout.Rollout(site, request), wait)
-
-
-def back(site: Site, asked: rollback.Wish, wait: float) -> dict[str, Any]:
-    """Start a rollback and follow it for a while."""
-    who = {"release": f"rollback {asked.to}".strip(), "actor": asked.actor, "run_url": asked.run_url}
-    return start(site, who, lambda: rollback.Rollback(site, asked), wait)
-
-
-def start(
-    site: Site, who: dict[str, str], make: Callable[[], rollout.Rollout], wait: float
-) -> dict[str, Any]:
-    """Start a release in a process of its own, which no end of this session ends, and follow it for a while."""
-    lock = lock_of(site)
-    lock.take({**who, "since": site.clock.now()})
-    release = make()
-    child = os.fork()
-    if child == 0:
-        _detach(site)
-        code = 1
-        try:
-            release.run()
-            code = 0
-        except ReleaseError:
-            pass  # it stands in the journal, where whoever follows finds it
-        finally:
-            os._exit(code)
-    lock.free()
-    os.waitpid(child, 0)
-    return follow(site, release.id, 0, wait)
-
-
-def _detach(site: Site) -> None:
-    """Leave the session, so that its end ends nothing here; what nobody expected to be printed goes to a log."""
-    os.setsid()
-    if os.fork() != 0:
-        os._exit(0)
-    os.chdir("/")
-    nothing = os.open(os.devnull, os.O_RDWR)
-    log = os.open(f"{site.directory}/slipway.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    for target, source in ((0, nothing), (1, nothing), (2, log)):
-        os.dup2(source, target)
+    from .site import Site
 
 
 def check(site: Site, request: Request) -> dict[str, Any]:
@@ -130,18 +33,19 @@ def check(site: Site, request: Request) -> dict[str, Any]:
         for name, text in request.compose:
             Path(staging, name).write_text(text, encoding="utf-8")
         Path(staging, ".env").write_text(request.env, encoding="utf-8")
-        model = plan.read_model(site, request, staging)
         site.docker.login(request.registry, f"{staging}/docker")
-        pinned: dict[str, str] = {}
-        for name, reference in compose.images(model, request).items():
-            pinned[name] = site.docker.resolve(reference, request.limits.pull)
+        found = preflight.look(site, request, staging)
+        held = hold.read(site)
+        found.notes[:0] = [hold.told(held)] if held else []
+        found.refuse(*found.notes)
+        model, pinned = found.model, found.pinned
         work = plan.make(site, request, model, pinned)
         derived = compose.derive(model, request, work.colour, "", pinned)
         changed = plan.drift(site, request, derived, work.containers)
         return {
             "changed": not work.nothing_to_do,
             "actions": plan.actions(request, work),
-            "notes": plan.notes(request, model, changed, work.apply),
+            "notes": [*found.notes, *plan.notes(request, model, changed, work.apply)],
             "diff": plan.diff(site, request, work),
         }
     finally:
@@ -163,29 +67,31 @@ def status(site: Site) -> dict[str, Any]:
         }
         for item in site.docker.containers(app)
     ]
+    lock = lock_of(site)
+    busy = lock.held()
+    held = hold.read(site)
     return {
         "app": app,
         "live": serving.as_json() if serving else None,
-        "busy": lock_of(site).held(),
+        "busy": busy,
+        "holder": lock.holder() if busy else "",
+        "hold": asdict(held) if held else None,
         "releases": [release.as_json() for release in releases[-10:]],
         "containers": containers,
     }
 
 
-def _print_status(answer: dict[str, Any]) -> None:
-    serving = answer["live"]
-    print(
-        f"{answer['app']}: {serving['release'] + ' serves since ' + serving['began'] if serving else 'nothing is live'}"
-    )
-    if answer["busy"]:
-        print("a release is running now")
-    for item in answer["containers"]:
-        print(f"  {item['service']:<20} {item['state']:<10} {item['health']:<10} {item['release']}")
-    for release in reversed(answer["releases"]):
-        seconds = sum(stage["seconds"] for stage in release["stages"])
-        print(
-            f"  {release.get('began', ''):<26}{release['release']:<32}{release['outcome']:<15}{seconds:7.1f} s  {release.get('actor', '')}"
+def change_hold(site: Site, options: argparse.Namespace) -> dict[str, Any]:
+    """Hold releases back, or lift that; return whether that changes anything, and what there is to say."""
+    if options.lift:
+        lifted = hold.lift(site, pretend=options.check)
+        told = (
+            f"releases may go on; they were held back: {lifted}" if lifted else "releases are not held back"
         )
+        return {"changed": lifted is not None, "told": told}
+    changed, placed = hold.place(site, options.reason, options.actor, pretend=options.check)
+    running = f"; the one that runs goes on: {lock_of(site).holder()}" if lock_of(site).held() else ""
+    return {"changed": changed, "told": hold.told(placed) + running}
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -234,6 +140,14 @@ def arguments() -> argparse.ArgumentParser:
     for each in (two, five):
         each.add_argument("--json", action="store_true", help="print JSON, at the end")
         each.add_argument(
+            "--queue",
+            type=int,
+            default=0,
+            metavar="SECONDS",
+            help="how long to wait for a release that runs already (default: 0)",
+        )
+        each.add_argument("--waited", type=float, default=0, metavar="SECONDS", help=argparse.SUPPRESS)
+        each.add_argument(
             "--wait",
             type=float,
             default=3600,
@@ -247,6 +161,23 @@ def arguments() -> argparse.ArgumentParser:
     four.add_argument(
         "--wait", type=float, default=3600, metavar="SECONDS", help="how long to wait (default: 3600)"
     )
+    six = commands.add_parser("hold", help="hold releases back, for maintenance, or let them go on")
+    what = six.add_mutually_exclusive_group(required=True)
+    what.add_argument(
+        "reason",
+        nargs="?",
+        metavar="REASON",
+        help="why: one line, at most 200 characters; every refusal quotes it",
+    )
+    what.add_argument("--lift", action="store_true", help="let releases go on")
+    six.add_argument(
+        "--actor",
+        default=os.environ.get("SUDO_USER") or os.environ.get("LOGNAME") or str(os.getuid()),
+        metavar="NAME",
+        help="who says so (default: you)",
+    )
+    six.add_argument("--check", action="store_true", help="say what would change, and change nothing")
+    six.add_argument("--json", action="store_true", help="print JSON")
     return parser
 
 
@@ -257,6 +188,8 @@ def _answer(options: argparse.Namespace) -> dict[str, Any]:
         return status(site)
     if options.command == "follow":
         return follow(site, options.release, options.seen, options.wait)
+    if options.command == "hold":
+        return change_hold(site, options)
     if options.command == "rollback":
         return _rollback(options, site)
     if options.command == "deploy":
@@ -266,19 +199,43 @@ def _answer(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _rollback(options: argparse.Namespace, site: Site) -> dict[str, Any]:
-    asked = {"to": options.to, "schema": options.schema, "actor": _person()}
+    asked = {"to": options.to, "schema": options.schema, "actor": _person(), "wait": options.queue}
     wanted = rollback.wish(_read() if options.request else asked)
     if options.check:
         return rollback.check(site, wanted)
-    return _watched(options, back(site_of_live(site), wanted, _first_wait(options)))
+    there = site_of_live(site)
+    caller = Caller(f"rollback {wanted.to}".strip(), wanted.actor, wanted.run_url, wanted.wait)
+    return _start(options, there, caller, lambda: rollback.Rollback(there, wanted))
 
 
 def _deploy(options: argparse.Namespace, site: Site) -> dict[str, Any]:
     if options.tag:
-        named = site_of_live(site)
-        return _watched(options, deploy(named, again(named, options.tag), _first_wait(options)))
+        there = site_of_live(site)
+        again(there, options.tag)  # what is wrong with it is told before anything is waited for
+        caller = Caller(options.tag, _person(), wait=options.queue)
+        return _start(
+            options, there, caller, lambda: rollout.Rollout(there, again(there, options.tag, options.queue))
+        )
     request = parse(_read())
-    return deploy(real_site(request.directory, request.app), request, options.wait)
+    there = real_site(request.directory, request.app)
+    caller = Caller(request.tag, request.actor, request.run_url, request.wait)
+    return _start(options, there, caller, lambda: rollout.Rollout(there, request))
+
+
+def _start(
+    options: argparse.Namespace, site: Site, caller: Caller, make: Callable[[], rollout.Rollout]
+) -> dict[str, Any]:
+    """Start a release, and follow it to its end for whoever named what is wanted; a person sees each stage."""
+    began = time.monotonic() - options.waited
+    first = console.PROGRESS if _person_asks(options) else options.wait
+    answer = start(site, replace(caller, waited=options.waited), make, first)
+    # Ansible names the engine that it means; it asks again by itself, and shows each line as it comes.
+    while "waiting" in answer and not options.engine:
+        print(answer["waiting"], file=sys.stderr, flush=True)
+        answer = start(site, replace(caller, waited=time.monotonic() - began), make, first)
+    if "waiting" in answer or not _named(options):
+        return answer
+    return console.watch(site, answer, options.wait, quiet=options.json)
 
 
 def _read() -> dict[str, Any]:
@@ -306,77 +263,53 @@ def site_of_live(site: Site) -> Site:
     return real_site(site.directory, str(serving.facts["app"]))
 
 
-def again(site: Site, tag: str) -> Request:
+def again(site: Site, tag: str, wait: int = 0) -> Request:
     """Make a request for another tag out of the live release's."""
     serving = live(site.journal.releases())
     kept = site.kept_raw(serving.id) if serving else None
     if kept is None:
         raise ReleaseError("the files of the live release are gone: deploy once with deploy.yml")
-    return parse(
-        {**kept, "tag": tag, "digest": "", "actor": _person(), "run_url": "", "apply_accessories": []}
-    )
+    anew = {
+        "tag": tag,
+        "digest": "",
+        "actor": _person(),
+        "run_url": "",
+        "apply_accessories": [],
+        "wait": wait,
+    }
+    return parse({**kept, **anew})
 
 
-def _first_wait(options: argparse.Namespace) -> float:
-    """A person sees each stage when it ends; a program waits for the end."""
-    return float(options.wait) if options.json or getattr(options, "request", False) else PROGRESS
+def _named(options: argparse.Namespace) -> bool:
+    """Whether what is wanted stands on the command line, not in a request on standard input."""
+    if options.command == "deploy":
+        return bool(options.tag)
+    return not getattr(options, "request", False)
 
 
-def _watched(options: argparse.Namespace, answer: dict[str, Any]) -> dict[str, Any]:
-    """Show a person each stage until the end; a program gets the answer as it is."""
-    if getattr(options, "request", False):
-        return answer
-    site = real_site(str(options.directory), "")
-    until = time.monotonic() + options.wait
-    while True:
-        for event in answer["events"] if not options.json else ():
-            if event["event"] == "done":
-                print(f"{event['stage']:<12}{event['seconds']:6.1f} s", flush=True)
-            elif event["event"] == "note":
-                print(event["text"], flush=True)
-        if answer["ended"] or time.monotonic() >= until:
-            return answer
-        answer = follow(site, answer["release"], answer["seen"], PROGRESS)
-
-
-def _print_end(answer: dict[str, Any]) -> None:
-    """Say how a release ended, or what it would do, for a person."""
-    if "actions" in answer:
-        print("\n".join(answer["actions"]))
-        return
-    result = answer.get("result")
-    if result is None:
-        print(f"{answer['release']} goes on; follow it with: slipway follow {answer['release']}")
-        return
-    if result.get("output"):
-        print(result["output"])
-    serving = f"{result['live']} serves" if result.get("live") else "nothing is live"
-    print(f"error: {result['error']} ({serving})" if result.get("error") else serving)
+def _person_asks(options: argparse.Namespace) -> bool:
+    """Whoever names what is wanted on the command line wants words, unless they say otherwise."""
+    return _named(options) and not getattr(options, "json", True)
 
 
 def main() -> int:
-    """Run the command line; answers are JSON, an error is one line in it and exit code 1."""
+    """Run the command line; answers are JSON but where a person asks, an error is one line and exit code 1."""
     options = arguments().parse_args()
     if options.engine and options.engine.encode() != pkgutil.get_data(__package__, "DIGEST"):
         print(json.dumps({"stale": True}))
         return 1
-    # Whoever names what is wanted on the command line wants words, unless they say otherwise.
-    named = bool(getattr(options, "tag", "")) or (options.command == "rollback" and not options.request)
-    person = named and not options.json
+    person = _person_asks(options)
     try:
         answer = _answer(options)
     except ReleaseError as error:
         if person:
-            print(f"error: {error}\n{error.output}".strip(), file=sys.stderr)
+            print(f"slipway: {error}\n{error.output}".strip(), file=sys.stderr)
         else:
             json.dump({"error": str(error), "output": error.output}, sys.stdout)
             print()
         return 1
-    if options.command == "status" and not options.json:
-        _print_status(answer)
-        return 0
     if person:
-        _print_end(answer)
+        console.show(options.command, answer)
     else:
         json.dump(answer, sys.stdout)
         print()

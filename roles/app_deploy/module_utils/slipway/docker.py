@@ -160,3 +160,12 @@ class Docker(Protocol):
 
     def connections(self, container: str, port: int) -> int:
         """Count the TCP connections that are open to a port inside a container."""
+
+    def image_size(self, reference: str) -> int | None:
+        """Return the bytes that an image takes on this host, or None where it is not here."""
+
+    def storage(self) -> str:
+        """Return the directory that images are kept in."""
+
+    def memory(self, container: str) -> int:
+        """Return the bytes of memory that a container uses, the page cache not counted."""

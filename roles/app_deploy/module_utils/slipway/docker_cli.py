@@ -263,6 +263,18 @@ class DockerCli:
                 count += established(path.read_text(encoding="ascii"), port)
         return count
 
+    def image_size(self, reference: str) -> int | None:
+        """See `docker.Docker`."""
+        return api.image_size(reference)
+
+    def storage(self) -> str:
+        """See `docker.Docker`."""
+        return api.storage()
+
+    def memory(self, container: str) -> int:
+        """See `docker.Docker`."""
+        return api.memory(container)
+
 
 def established(table: str, port: int) -> int:
     """Count the established connections to a local port in the text of ``/proc/PID/net/tcp``.

@@ -7,16 +7,23 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import ipaddress
 import os
 import shutil
+import socket
 import ssl
+import sys
 import tempfile
+import threading
 import time
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class Clock(Protocol):
@@ -84,6 +91,39 @@ class Http(Protocol):
         Raises:
             OSError: no answer came; its text says why.
         """
+
+
+@dataclass(frozen=True)
+class Disk:
+    """A file system: its device number, and the bytes that are free on it for everyone."""
+
+    device: int
+    free: int
+
+
+@dataclass(frozen=True)
+class Listener:
+    """A port that something listens on: ``tcp`` or ``udp``, its address (wildcard: empty) and its number."""
+
+    protocol: str
+    address: str
+    port: int
+
+
+class Machine(Protocol):
+    """What the machine has to spare."""
+
+    def disk(self, path: str) -> Disk:
+        """Return the file system that holds a path, or would hold it."""
+
+    def memory(self) -> int | None:
+        """Return the bytes of memory that can still be had, swap included, or None where that cannot be told."""
+
+    def listeners(self) -> list[Listener]:
+        """Return the ports that something on this machine listens on."""
+
+    def unresolved(self, names: Sequence[str], timeout: float) -> list[str]:
+        """Return those host names that have no address, as far as that can be told within so many seconds."""
 
 
 class RealClock:
@@ -223,3 +263,81 @@ class _NamedHttps(http.client.HTTPSConnection):
         """Connect, then speak TLS for the name that was asked for."""
         http.client.HTTPConnection.connect(self)
         self.sock = self._named_context.wrap_socket(self.sock, server_hostname=self._name)
+
+
+class RealMachine:
+    """The machine itself, asked through ``/proc`` and system calls that take no time."""
+
+    def disk(self, path: str) -> Disk:
+        """See `Machine.disk`."""
+        target = Path(path)
+        # The directory may not be there yet. One that we may not enter can still be asked about.
+        there = next(place for place in (target, *target.parents) if _visible(place))
+        found = os.statvfs(there)
+        return Disk(there.stat().st_dev, found.f_bavail * found.f_frsize)
+
+    def memory(self) -> int | None:
+        """See `Machine.memory`."""
+        return available(Path("/proc/meminfo").read_text(encoding="ascii"))
+
+    def listeners(self) -> list[Listener]:
+        """See `Machine.listeners`."""
+        found = []
+        for protocol in ("tcp", "tcp6", "udp", "udp6"):
+            table = Path(f"/proc/net/{protocol}")
+            if table.exists():
+                found += listening(protocol[:3], table.read_text(encoding="ascii"))
+        return found
+
+    def unresolved(self, names: Sequence[str], timeout: float) -> list[str]:
+        """Ask for all names at once: the resolver has no time-out that a program could set."""
+        unknown: list[str] = []
+
+        def ask(name: str) -> None:
+            try:
+                socket.getaddrinfo(name, None)
+            except (OSError, UnicodeError):
+                unknown.append(name)
+
+        threads = [threading.Thread(target=ask, args=(name,), daemon=True) for name in names]
+        for thread in threads:
+            thread.start()
+        deadline = time.monotonic() + timeout
+        for thread in threads:
+            thread.join(max(0, deadline - time.monotonic()))
+        late = [name for name, thread in zip(names, threads, strict=True) if thread.is_alive()]
+        return [name for name in names if name in unknown or name in late]
+
+
+def _visible(path: Path) -> bool:
+    try:
+        return path.exists()
+    except PermissionError:
+        return False
+
+
+def available(meminfo: str) -> int | None:
+    """Return the bytes that the text of ``/proc/meminfo`` says can be had, swap included."""
+    sizes = {line.partition(":")[0]: line.split()[1] for line in meminfo.splitlines() if line.endswith(" kB")}
+    if "MemAvailable" not in sizes:
+        return None
+    return 1024 * (int(sizes["MemAvailable"]) + int(sizes.get("SwapFree", 0)))
+
+
+def listening(protocol: str, table: str) -> list[Listener]:
+    """Read who listens out of the text of ``/proc/net/tcp``, ``tcp6``, ``udp`` or ``udp6``.
+
+    State 0A is LISTEN; a UDP socket that is bound to a port, and to no peer, has 07. Addresses are words in the
+    order of the machine's bytes, see https://docs.kernel.org/networking/proc_net_tcp.html.
+    """
+    found = []
+    for row in (line.split() for line in table.splitlines()[1:]):
+        if row[3] != ("0A" if protocol == "tcp" else "07"):
+            continue
+        words, _, port = row[1].partition(":")
+        raw = b"".join(
+            int(words[at : at + 8], 16).to_bytes(4, sys.byteorder) for at in range(0, len(words), 8)
+        )
+        address = ipaddress.ip_address(raw)
+        found.append(Listener(protocol, "" if address.is_unspecified else str(address), int(port, 16)))
+    return found

@@ -148,6 +148,19 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class Preflight:
+    """What the server must have to spare before a release begins; 0 means that it is not asked.
+
+    Args:
+        disk: free disk space for new images and the next dump, as a multiple of what the last ones took.
+        memory: free memory for the second copy of each web service, as a multiple of its limit or present use.
+    """
+
+    disk: float = 1.5
+    memory: float = 1.0
+
+
+@dataclass(frozen=True)
 class Registry:
     """Credentials for the registry that holds the images; an empty host means that none are needed."""
 
@@ -172,6 +185,7 @@ class Request:
         apply_accessories: accessories whose changed definition is to be applied now.
         actor: who asks.
         run_url: where the run that asks can be read; may be empty.
+        wait: seconds to wait for a release that runs already.
     """
 
     app: str
@@ -185,11 +199,13 @@ class Request:
     migrations: Migrations = Migrations()
     backup: Backup = Backup()
     limits: Limits = Limits()
+    preflight: Preflight = Preflight()
     registry: Registry = Registry()
     apply_accessories: tuple[str, ...] = ()
     actor: str = "unknown"
     run_url: str = ""
     digest: str = ""
+    wait: int = 0
 
     @property
     def web(self) -> tuple[Service, ...]:
@@ -297,6 +313,7 @@ def parse(raw: Mapping[str, Any]) -> Request:
         ("migrations", Migrations),
         ("backup", Backup),
         ("limits", Limits),
+        ("preflight", Preflight),
         ("registry", Registry),
     ):
         values[name] = _build(kind, values.get(name, {}), f"app_deploy_{name}")
@@ -341,3 +358,15 @@ def _check_request(request: Request) -> None:
         least = 1 if item.name in ("gate_healthy", "retain", "watch_requests") else 0
         if getattr(request.limits, item.name) < least:
             raise ReleaseError(f"app_deploy_limits.{item.name} must be at least {least}")
+    _check_spare(request)
+
+
+def _check_spare(request: Request) -> None:
+    """Check what is waited for, and what must be there to spare. A comparison with `nan` never holds."""
+    for name, value in (
+        ("wait", request.wait),
+        ("preflight.disk", request.preflight.disk),
+        ("preflight.memory", request.preflight.memory),
+    ):
+        if not value >= 0:
+            raise ReleaseError(f"app_deploy_{name} must be at least 0, not {value}")

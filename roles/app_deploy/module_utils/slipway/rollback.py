@@ -6,10 +6,10 @@ the database is not touched.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
-from . import plan
+from . import hold, preflight
 from .errors import ReleaseError
 from .journal import LIVE, live
 from .request import Backup, Migrations, Registry
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .journal import Release
+    from .plan import Plan
     from .site import Site
 
 # What `schema` may say: nothing, or that the present schema is known to suit the older version.
@@ -34,12 +35,14 @@ class Wish:
         schema: ``keep``: go back even to a release that never ran on the present database schema.
         actor: who asks.
         run_url: where the run that asks can be read; may be empty.
+        wait: seconds to wait for a release that runs already.
     """
 
     to: str = ""
     schema: str = ""
     actor: str = "unknown"
     run_url: str = ""
+    wait: int = 0
 
 
 def wish(raw: dict[str, Any]) -> Wish:
@@ -48,12 +51,15 @@ def wish(raw: dict[str, Any]) -> Wish:
     Raises:
         ReleaseError: naming the first thing that is wrong.
     """
-    unknown = sorted(set(raw) - {"to", "schema", "actor", "run_url"})
+    unknown = sorted(set(raw) - {field.name for field in fields(Wish)})
     if unknown:
         raise ReleaseError(f"a rollback has no setting {', '.join(unknown)}; it knows to and schema")
     for name, value in raw.items():
-        if not isinstance(value, str):
+        if name != "wait" and not isinstance(value, str):
             raise ReleaseError(f"{name} of a rollback must be a string")
+    wait = raw.get("wait", 0)
+    if not isinstance(wait, int) or isinstance(wait, bool) or wait < 0:
+        raise ReleaseError(f"app_deploy_wait must be a whole number of seconds, not {str(wait)[:80]!r}")
     asked = Wish(**raw)
     if asked.schema not in ("", KEEP):
         raise ReleaseError(f"schema is {asked.schema[:80]!r}; it is {KEEP}, or left out")
@@ -102,7 +108,12 @@ def check(site: Site, asked: Wish) -> dict[str, Any]:
     """Say what a rollback would do; touch nothing."""
     target, serving = choose(site, asked), live(site.journal.releases())
     left = serving.id if serving else "nothing"
-    return {"changed": True, "actions": [f"all traffic would go back from {left} to {target.id}"]}
+    held = hold.read(site)
+    return {
+        "changed": True,
+        "actions": [f"all traffic would go back from {left} to {target.id}"],
+        "notes": [hold.told(held)] if held else [],
+    }
 
 
 def bad(release: Release, releases: Sequence[Release]) -> bool:
@@ -144,33 +155,36 @@ class Rollback(Rollout):
         self.target = choose(site, asked)
         kept = site.kept_request(self.target.id)
         assert kept is not None  # noqa: S101 - `choose` has looked
-        request = replace(
-            kept,
-            actor=asked.actor,
-            run_url=asked.run_url,
-            migrations=Migrations(),
-            backup=Backup(),
-            registry=Registry(),
-            apply_accessories=(),
+        self.kept = replace(kept, actor=asked.actor, run_url=asked.run_url, wait=0, apply_accessories=())
+        super().__init__(
+            site, replace(self.kept, migrations=Migrations(), backup=Backup(), registry=Registry())
         )
-        super().__init__(site, request)
 
     def preflight(self) -> None:
-        """Write the release's own files, as they were kept."""
+        """Write the release's own files, as they were kept, and tell of what may stand in the way.
+
+        Only what cannot be read is refused: who goes back is in need, and what the live version does wrong (take all
+        memory, say) must not keep it here. Whatever fails later leaves the live version as it is.
+        """
         self.note(f"going back to {self.target.id}")
-        self.site.keep_request(self.id, self.request)
-        self.model = plan.read_model(self.site, self.request, self.staging)
+        self.site.keep_request(self.id, self.kept)
+        self.pinned = dict(self.target.facts["pinned"])
+        found = preflight.look(self.site, self.request, self.staging, self.id, self.pinned)
+        if not found.model:
+            found.refuse()
+        for line in [*found.findings, *found.notes]:
+            self.note(line)
+        self.model = found.model
 
     def pull(self) -> None:
         """Take the very images that it ran; they are on this host, so that no registry is asked."""
-        for name, pinned in self.target.facts["pinned"].items():
-            self.images[name] = self.site.docker.pull(pinned, self.request.limits.pull)
+        super().pull()
         serving = live(self.journal.releases())
         # The schema stays as it is, so what the next release compares its migrations with does as well.
         schema = serving.facts.get("migrations", "") if serving else ""
         self.journal.write(self.id, "fact", restores=self.target.id, migrations=schema)
 
-    def finish(self, work: plan.Plan) -> None:
+    def finish(self, work: Plan) -> None:
         """Remember that the release which was left is not one to go back to."""
         if work.live is not None:
             self.journal.write(work.live.id, "fact", bad=f"left for {self.target.id}")

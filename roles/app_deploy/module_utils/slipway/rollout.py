@@ -12,7 +12,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-from . import budget, compose, envfile, plan, proxy
+from . import budget, compose, envfile, plan, preflight, proxy
 from .docker import Stack
 from .errors import ReleaseError
 from .journal import FAILED, LIVE, NOTHING_TO_DO, live
@@ -53,6 +53,7 @@ class Rollout:
         self.id = next_id(self.journal.releases(), request.tag)
         self.staging = site.release_directory(self.id)
         self.model: Model = {}
+        self.pinned: dict[str, str] = {}
         self.images: dict[str, Image] = {}
         # What the proxy had counted for the old version when the new one started, and for both at the switch.
         self.began = self.switched = self.fresh = budget.Counts()
@@ -127,16 +128,20 @@ class Rollout:
                 )
 
     def preflight(self) -> None:
-        """Write the release's own files, and let compose say whether they are valid."""
+        """Write the release's own files, and ask whether anything stands in its way."""
         self.site.files.make_directory(self.site.proxy_directory, 0o755)
         self.site.keep_request(self.id, self.request)
-        self.model = plan.read_model(self.site, self.request, self.staging)
         self.site.docker.login(self.request.registry, f"{self.staging}/docker")
+        found = preflight.look(self.site, self.request, self.staging, self.id)
+        for line in found.notes:
+            self.note(line)
+        found.refuse()
+        self.model, self.pinned = found.model, found.pinned
 
     def pull(self) -> None:
-        """Turn every image into its digest; from here on a tag that moves changes nothing."""
+        """Fetch every image by its digest; from preflight on, a tag that moves changes nothing."""
         pulled: dict[str, Image] = {}
-        for name, reference in compose.images(self.model, self.request).items():
+        for name, reference in self.pinned.items():
             if reference not in pulled:
                 pulled[reference] = self.site.docker.pull(reference, self.request.limits.pull)
             self.images[name] = pulled[reference]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from .host import Machine, RealMachine
 from .journal import Journal
 from .request import parse
 
@@ -26,6 +27,7 @@ class Site:
         clock: time.
         http: HTTP.
         docker: Docker.
+        machine: what the machine has to spare.
     """
 
     directory: str
@@ -34,6 +36,7 @@ class Site:
     clock: Clock
     http: Http
     docker: Docker
+    machine: Machine = field(default_factory=RealMachine)
 
     @property
     def journal(self) -> Journal:
