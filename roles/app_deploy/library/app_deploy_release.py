@@ -93,6 +93,7 @@ PARTS = (
     *(
         "__init__",
         "api",
+        "backups",
         "cli",
         "compose",
         "docker",
@@ -103,7 +104,7 @@ PARTS = (
         "host",
         "journal",
     ),
-    *("lock", "plan", "proxy", "request", "rollout", "site"),
+    *("lock", "migrations", "plan", "proxy", "request", "rollout", "site"),
 )
 START = "import sys\nfrom slipway.cli import main\nsys.exit(main())\n"
 
@@ -112,6 +113,7 @@ def _sent_along() -> None:
     """Never called: Ansible sends to the server whatever it finds imported anywhere in this file."""
     from ansible.module_utils.slipway import (  # noqa: F401, PLC0415 - see above
         api,
+        backups,
         cli,
         compose,
         docker,
@@ -122,6 +124,7 @@ def _sent_along() -> None:
         host,
         journal,
         lock,
+        migrations,
         plan,
         proxy,
         request,
