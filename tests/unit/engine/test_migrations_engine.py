@@ -53,7 +53,7 @@ def notes(memory: Memory) -> list[str]:
 def live() -> Memory:
     """A first release is live; it knows one revision, and the database is at it."""
     memory = Memory()
-    memory.clock.now = lambda: DAY.format(1)  # type: ignore[method-assign,assignment]
+    memory.clock.now = lambda: DAY.format(1)  # type: ignore[method-assign]
     push(memory, "a", "1")
     push(memory, "b", "1", "2")
     push(memory, "c", "1", "2")
@@ -161,7 +161,7 @@ def test_without_these_settings_the_content_alone_decides(live: Memory) -> None:
 
 
 def test_a_database_that_cannot_tell_stops_the_release(live: Memory) -> None:
-    live.docker.exec_output = lambda *_: Ended(2, "FATAL: too many clients")  # type: ignore[method-assign,assignment]
+    live.docker.exec_output = lambda *_: Ended(2, "FATAL: too many clients")  # type: ignore[method-assign]
     with pytest.raises(ReleaseError) as caught:
         deploy(live, "b")
     assert str(caught.value) == (
@@ -294,7 +294,7 @@ def test_a_crash_leaves_no_dump_that_looks_whole_and_the_next_one_clears_it(live
     with pytest.raises(KeyboardInterrupt):
         deploy(live, "b")
     assert dumps(live) == ["2-sha-bbbbbbb.dump.part"]
-    live.docker.exec_from_file = proof  # type: ignore[method-assign,assignment]
+    live.docker.exec_from_file = proof  # type: ignore[method-assign]
     deploy(live, "b")
     assert dumps(live) == ["3-sha-bbbbbbb.dump"]
 
@@ -328,7 +328,7 @@ def test_old_dumps_are_pruned_by_a_release(live: Memory) -> None:
         push(live, letter, *map(str, range(1, newest + 1)))
         deploy(live, letter, limits=limits)
     assert len(dumps(live)) == 4
-    live.clock.now = lambda: DAY.format(28)  # type: ignore[method-assign,assignment]
+    live.clock.now = lambda: DAY.format(28)  # type: ignore[method-assign]
     live.docker.model["services"]["web"]["environment"]["A"] = "2"
     deploy(live, "f", limits=limits)
     assert dumps(live) == ["5-sha-fffffff.dump"]
