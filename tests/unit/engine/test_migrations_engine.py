@@ -182,6 +182,7 @@ def test_a_migration_that_outlived_its_release_is_ended_first(live: Memory) -> N
     live.docker.process = lambda name: up if name == "shop-migrate" else process(name)  # type: ignore[method-assign,assignment]
     deploy(live, "b")
     assert live.docker.calls.index("stop shop-migrate") < live.docker.calls.index("revision in shop-db-1")
+    assert "a migration of a release that was cut off still ran: ended (shop-migrate)" in notes(live)
 
 
 @pytest.mark.parametrize(

@@ -241,7 +241,7 @@ class DockerCli:
     ) -> Ended:
         # Docker has no way to end what it started by exec, and a dump that goes on would hold its locks.
         inside = ["timeout", str(math.ceil(timeout))]
-        late = ReleaseError(f"`{' '.join(command)[:200]}` did not end within {timeout:g} s")
+        late = ReleaseError(f"`{command[0]}` did not end within {timeout:g} s")
         try:
             done = subprocess.run(
                 ["docker", "exec", *where, *inside, *command],

@@ -99,7 +99,7 @@ def bounded(stack: Stack, service: str, settings: Migrations) -> Stack:
 
 
 class Migration:
-    """What one release has to do to the schema. `facts` grows with what is found, and belongs into the journal."""
+    """What one release has to do to the schema. `facts` grows with what is found; `news` is for the journal."""
 
     def __init__(self, site: Site, request: Request, stack: Stack, service: str) -> None:
         """Only remember.
@@ -117,8 +117,16 @@ class Migration:
         self.service = service
         self.container = f"{request.app}-migrate"
         self.facts: dict[str, Any] = {}
-        self.note = ""
+        self.notes: list[str] = []
         self._same_as_live = False
+        self._told: set[str] = set()
+
+    def news(self) -> tuple[dict[str, Any], list[str]]:
+        """Return the facts that were found since the last call, and the notes for whoever watches."""
+        facts = {name: value for name, value in self.facts.items() if name not in self._told}
+        notes, self.notes = self.notes, []
+        self._told |= set(facts)
+        return facts, notes
 
     def settled(self, created: str, live: Release | None) -> bool:
         """Whether the facts alone tell that nothing is pending; this starts no container.
@@ -130,6 +138,9 @@ class Migration:
         # A migration that outlived its release must not run on beside this one.
         if self.site.docker.process(self.container).state == "running":
             self.site.docker.stop(self.container)
+            self.notes.append(
+                f"a migration of a release that was cut off still ran: ended ({self.container})"
+            )
         if self.settings.path:
             content = self.site.docker.content(created, self.settings.path)
             self.facts["migrations"] = content
@@ -172,7 +183,7 @@ class Migration:
                         "(app_deploy_migrations.known): release a newer one, or see docs/deploy.md, going back"
                     )
                 # The live release has the same migrations, and works with it.
-                self.note = (
+                self.notes.append(
                     f"the database is at revision {revision}, which is ahead of this release: left alone"
                 )
                 self.facts["schema_after"] = revision

@@ -153,15 +153,13 @@ class Rollout:
         service = compose.coloured(settings.service, work.colour)
         migration = Migration(self.site, self.request, stack, service)
         settled = migration.settled(self.containers(work)[service], work.live)
-        self.journal.write(self.id, "fact", **migration.facts)
+        self.tell_schema(migration)
         if settled:
             return
         if settings.check or settings.revision:
             with self.stage("pending"):
                 pending = migration.pending()
-            self.journal.write(self.id, "fact", **migration.facts)
-            if migration.note:
-                self.note(migration.note)
+            self.tell_schema(migration)
             if not pending:
                 return
         if self.request.backup.service:
@@ -169,7 +167,7 @@ class Rollout:
                 self.backup()
         with self.stage("migrate"):
             migration.apply()
-        self.journal.write(self.id, "fact", **migration.facts)
+        self.tell_schema(migration)
 
     def backup(self) -> None:
         """Dump the database, and prove that the dump can be restored."""
@@ -441,6 +439,14 @@ class Rollout:
         changed = plan.drift(self.site, self.request, derived, work.containers)
         for line in plan.notes(self.request, self.model, changed, work.apply):
             self.note(line)
+
+    def tell_schema(self, migration: Migration) -> None:
+        """Journal what has been found out about the schema."""
+        facts, notes = migration.news()
+        if facts:
+            self.journal.write(self.id, "fact", **facts)
+        for text in notes:
+            self.note(text)
 
     def fact(self, work: Plan) -> None:
         """Journal what undoing, tidying up and a rollback will have to know."""
