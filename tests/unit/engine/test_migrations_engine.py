@@ -333,3 +333,31 @@ def test_old_dumps_are_pruned_by_a_release(live: Memory) -> None:
     live.docker.model["services"]["web"]["environment"]["A"] = "2"
     deploy(live, "f", limits=limits)
     assert dumps(live) == ["5-sha-fffffff.dump"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"migrations": {"lock_timeout": -1}}, "app_deploy_migrations.lock_timeout must be at least 0"),
+        ({"migrations": {"lock_timeout": "5s"}}, "app_deploy_migrations.lock_timeout must be a number"),
+        ({"migrations": {"database": "db"}}, "database, revision and known belong together"),
+        ({"migrations": {"revision": ["x"], "known": ["x"]}}, "database, revision and known belong together"),
+        (
+            {"migrations": {"known": "alembic history"}},
+            "app_deploy_migrations.known must be a list of strings",
+        ),
+        ({"backup": {"prove": "restore"}}, "app_deploy_backup.prove must be a list of strings"),
+        ({"limits": {"backup_days": -1}}, "app_deploy_limits.backup_days must be at least 0"),
+        ({"limits": {"backup_days": 1.5}}, "app_deploy_limits.backup_days must be a whole number"),
+    ],
+)
+def test_wrong_settings_are_refused_in_one_line(setting: dict[str, Any], message: str) -> None:
+    with pytest.raises(ReleaseError) as caught:
+        request(**setting)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_database_must_be_an_accessory(live: Memory) -> None:
+    with pytest.raises(ReleaseError, match=r"app_deploy_migrations.database is bot, which is no accessory"):
+        deploy(live, "b", migrations={**MIGRATIONS, "database": "bot"})
