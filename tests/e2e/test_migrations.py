@@ -31,6 +31,8 @@ def upgrade() -> None:
     """Add a column."""
     op.add_column("projects", sa.Column("note", sa.Text))
 '''
+# Nothing here is about what happens after the switch.
+QUICK = ("-e", json.dumps({"app_deploy_limits": {"watch": 0, "drain": 0}}))
 POSTGRES = "project-manager-postgres-1"
 PSQL = f"docker exec -i {POSTGRES} psql --quiet -X -v ON_ERROR_STOP=1 -At -U project_manager"
 
@@ -135,7 +137,7 @@ def test_a_migration_behind_a_proved_dump_and_the_old_version_works_with_its_sch
     old = migrating.status()["live"]
     # As if the server had lost its power while a dump was being proved.
     sql(migrating, "create database slipway_scratch_0")
-    done = migrating.deploy(TAG)
+    done = migrating.deploy(TAG, *QUICK)
     assert done.returncode == 0, done.stdout
     last, stages = attempt(migrating)
     assert stages[stages.index("pending") :][:3] == ["pending", "backup", "migrate"]
@@ -172,13 +174,13 @@ def test_a_backup_restored_by_hand_is_migrated_again_by_the_live_tag(migrating: 
         f"docker exec -i {POSTGRES} pg_restore -U project_manager -d restored --single-transaction --exit-on-error < {live['backup']}"
     )
     stop = "docker ps -q --filter label=com.docker.compose.project=project-manager --filter label=slipway.release"
-    stopped = migrating.must(f"{stop} | xargs docker stop").split()
+    stopped = migrating.must(f"{stop} | xargs docker stop --time 2").split()
     sql(migrating, "alter database project_manager rename to project_manager_damaged", "postgres")
     sql(migrating, "alter database restored rename to project_manager", "postgres")
     migrating.must(f"docker start {' '.join(stopped)}")
     assert revision(migrating) == "0003"
 
-    done = migrating.deploy(TAG)
+    done = migrating.deploy(TAG, *QUICK)
     assert done.returncode == 0, done.stdout
     last, stages = attempt(migrating)
     assert last["outcome"] == "live"

@@ -160,6 +160,16 @@ def test_without_these_settings_the_content_alone_decides(live: Memory) -> None:
     assert "schema_before" not in facts(live)
 
 
+def test_these_settings_may_come_later(live: Memory) -> None:
+    deploy(live, "b", migrations=REQUEST["migrations"])
+    ran(live)
+    deploy(live, "c")
+    assert ran(live) == ["revision", "run known", "run check"]
+    assert (facts(live)["schema_before"], facts(live)["schema_after"]) == ("2", "2")
+    deploy(live, "b")
+    assert ran(live) == ["revision"]
+
+
 def test_a_database_that_cannot_tell_stops_the_release(live: Memory) -> None:
     live.docker.exec_output = lambda *_: Ended(2, "FATAL: too many clients")  # type: ignore[method-assign]
     with pytest.raises(ReleaseError) as caught:
