@@ -23,8 +23,14 @@ from app.database import database_url
 ADVISORY_LOCK = 7_529_241
 # Seconds to wait for another run to end.
 ADVISORY_LOCK_WAIT = 60
-# A migration that waits for a lock makes every later query on that table wait behind it: give up soon instead.
-LOCK_TIMEOUT = os.environ.get("MIGRATION_LOCK_TIMEOUT") or "5s"
+# Limits of the session, from variables: asyncpg does not read PGOPTIONS.
+SESSION = {
+    # A migration that waits for a lock makes every later query on that table wait behind it: give up soon instead.
+    "lock_timeout": os.environ.get("MIGRATION_LOCK_TIMEOUT") or "5s",
+    "statement_timeout": os.environ.get("MIGRATION_TIMEOUT") or "0",
+    # A run that is killed leaves no statement behind that goes on (PostgreSQL 14 or newer).
+    "client_connection_check_interval": "1s",
+}
 CONNECT_TIMEOUT = 10
 
 
@@ -49,7 +55,7 @@ def _migrate(url: str) -> None:
     engine = create_engine(
         url,
         poolclass=pool.NullPool,
-        connect_args={"timeout": CONNECT_TIMEOUT, "server_settings": {"lock_timeout": LOCK_TIMEOUT}},
+        connect_args={"timeout": CONNECT_TIMEOUT, "server_settings": SESSION},
     )
     with engine.connect() as connection:
         _take_turn(connection)
@@ -73,7 +79,7 @@ def _run() -> None:
     except OSError as error:
         raise CommandError(f"cannot reach the database: {str(error) or type(error).__name__}") from None
     except DBAPIError as error:
-        where = f" in: {error.statement}" if error.statement else ""
+        where = f" in: {' '.join(error.statement.split())}" if error.statement else ""
         raise CommandError(f"the database refused: {error.orig}{where}") from None
 
 

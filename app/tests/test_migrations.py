@@ -12,8 +12,9 @@ from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from app.models import Base
-from app.tests.programs import alembic, run
+from app.tests.programs import alembic, run, started
 from app.tests.services import Services
+from app.tests.waiting import until
 
 
 @pytest.fixture
@@ -77,6 +78,48 @@ async def test_a_locked_table_fails_soon_and_leaves_everything_as_it_was(empty: 
     assert "Traceback" not in result.stderr
     assert columns == 5
     assert alembic(empty, "upgrade", "head").returncode == 0
+
+
+async def test_a_statement_that_takes_too_long_is_one_line(empty: str) -> None:
+    assert alembic(empty, "upgrade", "0001").returncode == 0
+    connection = await asyncpg.connect(empty)
+    try:
+        async with connection.transaction():
+            await connection.execute("SELECT * FROM tasks")
+            result = await asyncio.to_thread(alembic, empty, "upgrade", "head", MIGRATION_TIMEOUT="300ms")
+    finally:
+        await connection.close()
+    assert result.returncode != 0
+    told = [line for line in result.stdout.splitlines() if "FAILED" in line]
+    assert len(told) == 1
+    assert "statement timeout in: ALTER TABLE tasks" in told[0]
+
+
+async def test_a_run_that_is_killed_leaves_no_session_behind(empty: str) -> None:
+    assert alembic(empty, "upgrade", "0001").returncode == 0
+    # Not pg_stat_activity, which looks the same for the whole of a transaction.
+    waiting = (
+        "SELECT count(*) FROM pg_locks JOIN pg_database d ON d.oid = database "
+        "WHERE NOT granted AND datname = current_database()"
+    )
+    connection = await asyncpg.connect(empty)
+
+    async def waits(count: int) -> bool:
+        return bool(await connection.fetchval(waiting) == count)
+
+    try:
+        async with connection.transaction():
+            await connection.execute("SELECT * FROM tasks")
+            with started(
+                *("alembic", "-c", "app/alembic.ini", "upgrade", "head"),
+                DATABASE_URL=empty,
+                MIGRATION_LOCK_TIMEOUT="60s",
+            ) as run:
+                await until(lambda: waits(1))
+                run.kill()
+            await until(lambda: waits(0))
+    finally:
+        await connection.close()
 
 
 async def test_a_run_that_ended_between_two_transactions_can_be_taken_up(empty: str) -> None:

@@ -96,9 +96,9 @@ from ansible.module_utils.basic import AnsibleModule
 
 PACKAGE = "ansible.module_utils.slipway"
 PARTS = (
-    *("__init__", "api", "budget", "cli", "compose", "console", "docker", "docker_cli", "envfile", "errors"),
-    *("explain", "hold", "host", "journal", "lock", "plan", "preflight", "process", "proxy", "request"),
-    *("rollback", "rollout", "site"),
+    *("__init__", "api", "backups", "budget", "cli", "compose", "console", "docker", "docker_cli", "envfile"),
+    *("errors", "explain", "hold", "host", "journal", "lock", "migrations", "plan", "preflight", "process"),
+    *("proxy", "request", "rollback", "rollout", "site"),
 )
 START = "import sys\nfrom slipway.cli import main\nsys.exit(main())\n"
 
@@ -107,6 +107,7 @@ def _sent_along() -> None:
     """Never called: Ansible sends to the server whatever it finds imported anywhere in this file."""
     from ansible.module_utils.slipway import (  # noqa: F401, PLC0415 - see above
         api,
+        backups,
         budget,
         cli,
         compose,
@@ -120,6 +121,7 @@ def _sent_along() -> None:
         host,
         journal,
         lock,
+        migrations,
         plan,
         preflight,
         process,

@@ -92,6 +92,9 @@ class MemoryFiles:
         self.files[path] = text
         self.modes[path] = mode
 
+    def move(self, path: str, target: str) -> None:
+        self.files[target] = self.files.pop(path, "")
+
     def append(self, path: str, text: str) -> None:
         self.files[path] = self.files.get(path, "") + text
 
@@ -117,7 +120,7 @@ class MemoryDocker:
     Args:
         registry: tags that exist, with what their image is like: ``revision``, ``healthy_after`` (number of
             questions), ``exits`` (the container ends at once), ``told`` (the revision it claims), ``migrations``
-            (the content of their directory).
+            (the content of their directory), ``known`` (their revisions, the newest last).
     """
 
     registry: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -125,6 +128,7 @@ class MemoryDocker:
     found: dict[str, Container] = field(default_factory=dict)
     images: set[str] = field(default_factory=set)
     schema: set[str] = field(default_factory=set)
+    revision: str = ""  # of the database, for images that know revisions
     open_connections: list[int] = field(default_factory=list)
     config_error: str = ""
     registry_down: bool = False
@@ -227,11 +231,22 @@ class MemoryDocker:
     ) -> Ended:
         self.calls.append(f"run {command[0]} in {service}")
         tag = stack.model["services"][service]["image"].rpartition(":")[2]
+        known = self.registry[tag].get("known", ())
+        if command[0] == "known":
+            return Ended(0, "\n".join(known))
+        if known:
+            if command[0] == "check":
+                return Ended(0 if self.revision == known[-1] else 1, "")
+            self.revision = known[-1] if self.migration.code == 0 else self.revision
         if command[0] == "check":
             return Ended(0 if tag in self.schema else 1, "")
         if self.migration.code == 0:
             self.schema.add(tag)
         return self.migration
+
+    def exec_output(self, container: str, command: Sequence[str], timeout: float) -> Ended:
+        self.calls.append(f"{command[0]} in {container}")
+        return Ended(0, f"{self.revision}\n")
 
     def exec_to_file(self, container: str, command: Sequence[str], path: str, timeout: float) -> Ended:
         self.calls.append(f"{command[0]} in {container}")

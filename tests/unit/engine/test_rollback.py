@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -13,7 +14,8 @@ from slipway.journal import live as serving
 from slipway.rollback import Rollback, check, wish
 from slipway.rollout import Rollout
 
-from tests.unit.engine.memory import Memory, request
+from tests.unit.engine.memory import REQUEST, Memory, request
+from tests.unit.engine.memory import request as make_request
 
 
 def deploy(memory: Memory, letter: str) -> str:
@@ -201,3 +203,73 @@ def test_check_says_where_it_would_go_and_touches_nothing(memory: Memory) -> Non
     told = check(memory.site, wish({}))
     assert told["actions"] == ["all traffic would go back from 3-sha-ccccccc to 2-sha-bbbbbbb"]
     assert (len(memory.site.journal.events()), memory.docker.calls) == (events, [])
+
+
+REVISIONS = {**REQUEST["migrations"], "database": "db", "revision": ["revision"], "known": ["known"]}
+
+
+@pytest.fixture(params=[REVISIONS, REQUEST["migrations"]], ids=["revisions", "contents"])
+def migrated(request: pytest.FixtureRequest) -> Memory:
+    """A, B and C went live; C migrated. The server tells revisions, or it does not."""
+    made = Memory()
+    for letter, known in zip("abcdef", ("1", "1", "12", "1", "12", "123"), strict=True):
+        extra = {"known": tuple(known)} if request.param is REVISIONS else {}
+        made.push(f"sha-{letter * 7}", revision=letter * 40, migrations=known, **extra)
+    for letter in "abc":
+        again_with(made, letter, request.param)
+    return made
+
+
+def again_with(memory: Memory, letter: str, migrations: dict[str, Any]) -> str:
+    memory.docker.calls.clear()
+    wanted = make_request(f"sha-{letter * 7}", limits={"retain": 5}, migrations=migrations)
+    return Rollout(memory.site, wanted).run()
+
+
+def settings(memory: Memory) -> dict[str, Any]:
+    return REVISIONS if memory.docker.revision else REQUEST["migrations"]
+
+
+def migrated_by(memory: Memory) -> bool:
+    return any(call.startswith(("run migrate", "dump")) for call in memory.docker.calls)
+
+
+def test_a_mended_older_version_is_released_after_going_back(migrated: Memory) -> None:
+    back(migrated)
+    assert again_with(migrated, "d", settings(migrated)) == "live"  # with the migrations of B
+    assert migrated.serving() == "5-sha-ddddddd"
+    assert not migrated_by(migrated)
+
+
+def test_a_mended_newer_version_is_released_after_going_back(migrated: Memory) -> None:
+    back(migrated)
+    migrated.docker.schema |= {"sha-eeeeeee"}
+    assert again_with(migrated, "e", settings(migrated)) == "live"  # with the migrations of C
+    assert not migrated_by(migrated)
+    assert again_with(migrated, "f", settings(migrated)) == "live"
+    assert migrated_by(migrated)
+
+
+@pytest.mark.parametrize("migrated", [REVISIONS], indirect=True)
+def test_a_release_fits_a_revision_that_it_left(migrated: Memory) -> None:
+    """After a backup was restored, say."""
+    with pytest.raises(ReleaseError, match="never ran on the present database schema"):
+        back(migrated, to="sha-aaaaaaa")
+    migrated.docker.revision = "1"
+    back(migrated, to="sha-aaaaaaa")
+    assert migrated.serving() == "4-sha-aaaaaaa"
+
+
+def test_going_back_needs_no_database(migrated: Memory) -> None:
+    migrated.docker.found["db"] = dataclasses.replace(migrated.docker.found["db"], state="exited")
+    assert back(migrated) == "live"
+    live = serving(migrated.site.journal.releases())
+    assert live is not None
+    assert live.facts["migrations"] == "1"
+
+
+@pytest.mark.parametrize("migrated", [REVISIONS], indirect=True)
+def test_the_live_tag_again_starts_a_database_that_has_stopped(migrated: Memory) -> None:
+    migrated.docker.found["db"] = dataclasses.replace(migrated.docker.found["db"], state="exited")
+    again_with(migrated, "c", REVISIONS)
+    assert "db" in migrated.running()

@@ -53,6 +53,7 @@ def check(model: Model, request: Request) -> None:
     for what, name in (
         ("app_deploy_proxy.service", request.proxy.service),
         ("app_deploy_backup.service", request.backup.service),
+        ("app_deploy_migrations.database", request.migrations.database),
     ):
         if name and (name not in services or name in rolled):
             raise ReleaseError(f"{what} is {name}, which is no accessory of the compose files")

@@ -81,7 +81,7 @@ class Image:
 
 @dataclass(frozen=True)
 class Ended:
-    """How a one-off command ended, and what it printed (standard output and error together)."""
+    """How a command in a container ended, and what it printed, as far as the call returns that."""
 
     code: int
     output: str
@@ -132,10 +132,16 @@ class Docker(Protocol):
     def run_once(
         self, stack: Stack, service: str, name: str, command: Sequence[str], timeout: float
     ) -> Ended:
-        """Run a one-off container of a service under a name, remove it when it ended well."""
+        """Run a one-off container of a service under a name, remove it when it ended well.
+
+        Its output is what it wrote to standard output; where it failed, the last lines of all that it wrote.
+        """
 
     def content(self, container: str, path: str) -> str:
         """Return a hash of the names and contents of all files below a path in a container; it need not run."""
+
+    def exec_output(self, container: str, command: Sequence[str], timeout: float) -> Ended:
+        """Run a command in a container; its output is standard output, or where it failed, standard error."""
 
     def exec_to_file(self, container: str, command: Sequence[str], path: str, timeout: float) -> Ended:
         """Run a command in a container, its standard output into a new file of mode 0600."""

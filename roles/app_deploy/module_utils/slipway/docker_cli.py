@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import os
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +25,10 @@ if TYPE_CHECKING:
 
 # What compose itself needs to create or start containers, health checks not counted, on a busy server.
 COMPOSE_SECONDS = 300
+# What a command that is out of time gets to tidy up after itself.
+EXEC_GRACE = 15
+# The exit code of `timeout` where the time was up.
+TIMED_OUT = 124
 
 
 class DockerCli:
@@ -51,12 +57,14 @@ class DockerCli:
         timeout: float,
         given: str = "",
         extra: dict[str, str] | None = None,
+        merged: bool = False,
     ) -> subprocess.CompletedProcess[str]:
         try:
             return subprocess.run(
                 ["docker", *arguments],
                 input=given,
-                capture_output=True,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT if merged else subprocess.PIPE,
                 text=True,
                 errors="replace",
                 timeout=timeout,
@@ -192,44 +200,69 @@ class DockerCli:
             # The client is gone, the container is not: end it, and say what it had printed.
             output = self.logs(name, 20)
             self.stop(name)
-            raise ReleaseError(f"`{' '.join(command)}` did not end within {timeout:g} s", output) from error
+            raise ReleaseError(
+                f"`{' '.join(command)}` did not end within {timeout:g} s (app_deploy_migrations.timeout); its "
+                f"container {name} is stopped and kept: see what it waits for, then release again",
+                output,
+            ) from error
         if done.returncode == 0:
             self.remove(name)
-        return Ended(done.returncode, done.stdout + done.stderr)
+            return Ended(0, done.stdout)
+        # Its log has both streams in their order, and nothing of what compose says; but compose may have failed itself.
+        made = self.process(name).state != "gone"
+        return Ended(done.returncode, self.logs(name, 20) if made else last_lines(done.stderr))
 
     def content(self, container: str, path: str) -> str:
         """See `docker.Docker`."""
         return api.content(container, path)
 
+    def exec_output(self, container: str, command: Sequence[str], timeout: float) -> Ended:
+        """See `docker.Docker`."""
+        with tempfile.TemporaryFile() as stream:
+            ended = self._exec([container], command, timeout, stdout=stream.fileno())
+            stream.seek(0)
+            return ended if ended.code else Ended(0, stream.read().decode(errors="replace"))
+
     def exec_to_file(self, container: str, command: Sequence[str], path: str, timeout: float) -> Ended:
         """See `docker.Docker`."""
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(handle, "wb") as stream:
-            ended = self._exec([container, *command], timeout, stdout=stream.fileno())
+            ended = self._exec([container], command, timeout, stdout=stream.fileno())
             os.fsync(stream.fileno())
         return ended
 
     def exec_from_file(self, container: str, command: Sequence[str], path: str, timeout: float) -> Ended:
         """See `docker.Docker`."""
         with Path(path).open("rb") as stream:
-            arguments = ["--interactive", container, *command]
-            return self._exec(arguments, timeout, stdin=stream.fileno(), stdout=subprocess.DEVNULL)
+            where = ["--interactive", container]
+            return self._exec(where, command, timeout, stdin=stream.fileno(), stdout=subprocess.DEVNULL)
 
     def _exec(
-        self, arguments: Sequence[str], timeout: float, *, stdout: int, stdin: int = subprocess.DEVNULL
+        self,
+        where: Sequence[str],
+        command: Sequence[str],
+        timeout: float,
+        *,
+        stdout: int,
+        stdin: int = subprocess.DEVNULL,
     ) -> Ended:
+        # Docker has no way to end what it started by exec, and a dump that goes on would hold its locks.
+        inside = ["timeout", str(math.ceil(timeout))]
+        late = ReleaseError(f"`{command[0]}` did not end within {timeout:g} s")
         try:
             done = subprocess.run(
-                ["docker", "exec", *arguments],
+                ["docker", "exec", *where, *inside, *command],
                 stdin=stdin,
                 stdout=stdout,
                 stderr=subprocess.PIPE,
-                timeout=timeout,
+                timeout=timeout + EXEC_GRACE,
                 check=False,
                 env=self._environment(),
             )
         except subprocess.TimeoutExpired as error:
-            raise ReleaseError(f"`{' '.join(arguments)}` did not end within {timeout:g} s") from error
+            raise late from error
+        if done.returncode == TIMED_OUT:
+            raise late
         return Ended(done.returncode, done.stderr.decode(errors="replace"))
 
     def start(self, container: str) -> None:
@@ -250,8 +283,8 @@ class DockerCli:
 
     def logs(self, container: str, lines: int) -> str:
         """See `docker.Docker`."""
-        done = self._run(["logs", "--tail", str(lines), container], timeout=30)
-        return last_lines(done.stdout + done.stderr, lines)
+        done = self._run(["logs", "--tail", str(lines), container], timeout=30, merged=True)
+        return last_lines(done.stdout, lines)
 
     def connections(self, container: str, port: int) -> int:
         """Read the kernel's tables, so that the image needs no tool for it."""

@@ -55,6 +55,9 @@ class Files(Protocol):
             scratch: a directory of the same file system for the file that is being written; default: the file's own.
         """
 
+    def move(self, path: str, target: str) -> None:
+        """Give a file another name in the same file system, in one atomic step; it is on disk when this returns."""
+
     def append(self, path: str, text: str) -> None:
         """Add to the end of a file (made with mode 0600); it is on disk when this returns."""
 
@@ -179,6 +182,11 @@ class RealFiles:
                 Path(name).unlink()
             raise
         _sync_directory(target.parent)
+
+    def move(self, path: str, target: str) -> None:
+        """See `Files.move`."""
+        Path(path).replace(target)
+        _sync_directory(Path(target).parent)
 
     def append(self, path: str, text: str) -> None:
         """See `Files.append`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from . import compose, envfile, proxy
+from . import compose, envfile, migrations, proxy
 from .docker import Stack
 from .journal import live
 
@@ -92,7 +92,10 @@ def make(site: Site, request: Request, model: Model, pinned: Mapping[str, str]) 
     fingerprint = compose.fingerprint(model, request, pinned, routing)
     containers = site.docker.containers(request.app)
     same = (
-        serving is not None and serving.facts.get("fingerprint") == fingerprint and _runs(serving, containers)
+        serving is not None
+        and serving.facts.get("fingerprint") == fingerprint
+        and _runs(serving, containers)
+        and not migrations.gone_back(site, request, serving)
     )
 
     existing = {item.service: item for item in containers}

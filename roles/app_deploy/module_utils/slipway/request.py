@@ -87,6 +87,11 @@ class Migrations:
         check: exits 0 when nothing is pending; empty: every release migrates.
         command: applies what is pending.
         timeout: seconds that ``command`` may take.
+        lock_timeout: seconds that it may wait for a lock of the database; 0: neither this limit nor ``timeout`` is
+            passed on to the database.
+        database: the accessory that runs ``revision``.
+        revision: prints the revision that the database is at; nothing: it is at none.
+        known: prints the revisions that the image knows, one per line, in any order.
     """
 
     service: str = ""
@@ -94,6 +99,10 @@ class Migrations:
     check: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
     timeout: float = 600
+    lock_timeout: float = 5
+    database: str = ""
+    revision: tuple[str, ...] = ()
+    known: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -103,13 +112,16 @@ class Backup:
     Args:
         service: the accessory that runs the commands; empty: no backup.
         command: writes the dump to standard output.
-        verify: reads the dump from standard input and exits 0 when it can be restored.
+        verify: reads the dump from standard input and exits 0 when it is whole.
+        prove: restores the dump from standard input into a scratch database, whose name is its last argument, drops
+            that, and exits 0 when all of it could be restored.
         timeout: seconds that each of them may take.
     """
 
     service: str = ""
     command: tuple[str, ...] = ()
     verify: tuple[str, ...] = ()
+    prove: tuple[str, ...] = ()
     timeout: float = 1800
 
 
@@ -131,6 +143,7 @@ class Limits:
         switch: time for the proxy to answer with the new release.
         drain: time that requests in flight on the old version get to end.
         retain: releases kept on the host, the live one included.
+        backup_days: days that a dump is kept, if its release does not go before; 0: as long as its release.
     """
 
     pull: float = 600
@@ -145,6 +158,7 @@ class Limits:
     switch: float = 10
     drain: float = 30
     retain: int = 5
+    backup_days: int = 0
 
 
 @dataclass(frozen=True)
@@ -359,6 +373,7 @@ def _check_request(request: Request) -> None:
         if getattr(request.limits, item.name) < least:
             raise ReleaseError(f"app_deploy_limits.{item.name} must be at least {least}")
     _check_spare(request)
+    _check_migrations(request.migrations)
 
 
 def _check_spare(request: Request) -> None:
@@ -370,3 +385,13 @@ def _check_spare(request: Request) -> None:
     ):
         if not value >= 0:
             raise ReleaseError(f"app_deploy_{name} must be at least 0, not {value}")
+
+
+def _check_migrations(settings: Migrations) -> None:
+    if settings.lock_timeout < 0:
+        raise ReleaseError("app_deploy_migrations.lock_timeout must be at least 0")
+    asked = (settings.database, settings.revision, settings.known)
+    if any(asked) and not all(asked):
+        raise ReleaseError(
+            "app_deploy_migrations: database, revision and known belong together: set all three, or none"
+        )

@@ -6,10 +6,11 @@ the database is not touched.
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
-from . import hold, preflight
+from . import hold, migrations, preflight
 from .errors import ReleaseError
 from .journal import LIVE, live
 from .request import Backup, Migrations, Registry
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 # What `schema` may say: nothing, or that the present schema is known to suit the older version.
 KEEP = "keep"
+# Facts that belong to the code of a release, whenever it runs.
+CARRIED = ("migrations", "schema_known")
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,7 @@ def choose(site: Site, asked: Wish) -> Release:
             f"cannot go back: {gone}; on this host: {names}; any other tag can be deployed (deploy.yml)"
         )
     target = kept[0]
-    if asked.schema != KEEP and target.id not in fitting(releases):
+    if asked.schema != KEEP and target.id not in fitting(releases) and not knows(site, target, serving):
         changed = last_migrated(releases)
         assert changed is not None  # noqa: S101 - otherwise every release fits
         raise ReleaseError(
@@ -147,6 +150,25 @@ def fitting(releases: Sequence[Release]) -> set[str]:
     return {item.id for item in [*before[-1:], *since]}
 
 
+def present(site: Site, *releases: Release) -> str | None:
+    """Ask the database for its revision, as one of some releases would; None where that cannot be told."""
+    for release in releases:
+        kept = site.kept_request(release.id)
+        if kept is not None and kept.migrations.revision:
+            # Going back must not depend on a database that may be what is wrong.
+            with contextlib.suppress(ReleaseError):
+                return migrations.present(site, kept)
+    return None
+
+
+def knows(site: Site, target: Release, serving: Release) -> bool:
+    """Whether a release is known to work on the revision that the database is at now."""
+    if "schema_known" not in target.facts:
+        return False
+    revision = present(site, serving, target)
+    return revision is not None and migrations.fits(target.facts, revision) is True
+
+
 class Rollback(Rollout):
     """One rollback on one host. Whoever makes one holds the lock."""
 
@@ -179,10 +201,14 @@ class Rollback(Rollout):
     def pull(self) -> None:
         """Take the very images that it ran; they are on this host, so that no registry is asked."""
         super().pull()
+        # What the next release compares its own migrations with: those of the code that serves then, and the schema that
+        # it works on, which stays as it is.
+        facts = {name: self.target.facts[name] for name in CARRIED if name in self.target.facts}
         serving = live(self.journal.releases())
-        # The schema stays as it is, so what the next release compares its migrations with does as well.
-        schema = serving.facts.get("migrations", "") if serving else ""
-        self.journal.write(self.id, "fact", restores=self.target.id, migrations=schema)
+        revision = present(self.site, *([serving] if serving else []), self.target)
+        if revision is not None:
+            facts["schema_before"] = facts["schema_after"] = revision
+        self.journal.write(self.id, "fact", restores=self.target.id, **facts)
 
     def finish(self, work: Plan) -> None:
         """Remember that the release which was left is not one to go back to."""

@@ -12,10 +12,11 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-from . import budget, compose, envfile, plan, preflight, proxy
+from . import backups, budget, compose, envfile, plan, preflight, proxy
 from .docker import Stack
 from .errors import ReleaseError
 from .journal import FAILED, LIVE, NOTHING_TO_DO, live
+from .migrations import Migration
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -156,53 +157,29 @@ class Rollout:
 
     def migrate(self, stack: Stack, work: Plan) -> None:
         """Bring the schema up to date from the new image, behind a backup; the old version goes on serving."""
-        settings, site = self.request.migrations, self.site
+        settings = self.request.migrations
         service = compose.coloured(settings.service, work.colour)
-        if settings.path:
-            content = site.docker.content(self.containers(work)[service], settings.path)
-            self.journal.write(self.id, "fact", migrations=content)
-            if work.live is not None and work.live.facts.get("migrations") == content:
-                return
-        name = f"{self.request.app}-migrate"
-        if settings.check:
+        migration = Migration(self.site, self.request, stack, service)
+        settled = migration.settled(self.containers(work)[service], work.live)
+        self.tell_schema(migration)
+        if settled:
+            return
+        if settings.check or settings.revision:
             with self.stage("pending"):
-                ended = site.docker.run_once(stack, service, name, settings.check, settings.timeout)
-            site.docker.remove(name)
-            if ended.code == 0:
+                pending = migration.pending()
+            self.tell_schema(migration)
+            if not pending:
                 return
         if self.request.backup.service:
             with self.stage("backup"):
                 self.backup()
         with self.stage("migrate"):
-            ended = site.docker.run_once(stack, service, name, settings.command, settings.timeout)
-            if ended.code != 0:
-                raise ReleaseError(
-                    f"the migration `{' '.join(settings.command)}` ended with exit code {ended.code}; "
-                    f"its container {name} is kept: mend the migration and release again",
-                    ended.output,
-                )
+            migration.apply()
+        self.tell_schema(migration)
 
     def backup(self) -> None:
-        """Dump the database, and let the reader of dumps say that the dump is whole."""
-        settings = self.request.backup
-        path = self.site.backup_file(self.id)
-        self.site.files.make_directory(f"{self.site.directory}/backups", 0o700)
-        source = self.container_of(settings.service)
-        if source is None or not source.running:
-            raise ReleaseError(f"no backup: {settings.service} (app_deploy_backup.service) does not run")
-        for command, call in (
-            (settings.command, self.site.docker.exec_to_file),
-            (settings.verify, self.site.docker.exec_from_file),
-        ):
-            if not command:
-                continue
-            ended = call(source.name, command, path, settings.timeout)
-            if ended.code != 0:
-                self.site.files.remove_tree(path)
-                raise ReleaseError(
-                    f"no backup: `{command[0]}` ended with exit code {ended.code}", ended.output
-                )
-        self.journal.write(self.id, "fact", backup=path)
+        """Dump the database, and prove that the dump can be restored."""
+        self.journal.write(self.id, "fact", backup=backups.take(self.site, self.request, self.id))
 
     def containers(self, work: Plan) -> dict[str, str]:
         """Name the new containers, by coloured service. Compose names the first container of a service so."""
@@ -480,8 +457,12 @@ class Rollout:
                 break
             self.site.files.remove_tree(self.site.release_directory(release.id))
             self.site.files.remove_tree(self.site.backup_file(release.id))
+            self.site.files.remove_tree(backups.unproved(self.site, release.id))
             for image in set(release.facts.get("pinned", {}).values()) - images:
                 self.site.docker.remove_image(image)
+        days = self.request.limits.backup_days
+        for name in backups.expired(releases, days, self.site.clock.now()):
+            self.site.files.remove_tree(self.site.backup_file(name))
 
     # Telling.
 
@@ -502,6 +483,14 @@ class Rollout:
         changed = plan.drift(self.site, self.request, derived, work.containers)
         for line in plan.notes(self.request, self.model, changed, work.apply):
             self.note(line)
+
+    def tell_schema(self, migration: Migration) -> None:
+        """Journal what has been found out about the schema."""
+        facts, notes = migration.news()
+        if facts:
+            self.journal.write(self.id, "fact", **facts)
+        for text in notes:
+            self.note(text)
 
     def fact(self, work: Plan) -> None:
         """Journal what undoing, tidying up and a rollback will have to know."""

@@ -1,0 +1,88 @@
+"""Dumps of the database: one counts only after it has been proved, and goes with its release or by its age."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from .errors import ReleaseError
+from .journal import LIVE
+from .migrations import failed
+
+if TYPE_CHECKING:
+    from .journal import Release
+    from .request import Request
+    from .site import Site
+
+
+def unproved(site: Site, release: str) -> str:
+    """Return the name of a dump until it is proved; a crash leaves nothing that looks whole."""
+    return f"{site.backup_file(release)}.part"
+
+
+def scratch(release: str) -> str:
+    """Return the name of the database in which a release's dump is proved."""
+    found = re.match(r"\d+", release)
+    return f"slipway_scratch_{found.group() if found else 0}"
+
+
+def take(site: Site, request: Request, release: str) -> str:
+    """Dump the database, prove the dump, and return where it lies.
+
+    Raises:
+        ReleaseError: there is no dump that could be relied on, and nothing is left of this one.
+    """
+    settings = request.backup
+    site.files.make_directory(f"{site.directory}/backups", 0o700)
+    for earlier in site.journal.releases():
+        site.files.remove_tree(unproved(site, earlier.id))
+    containers = site.docker.containers(request.app)
+    running = [item.name for item in containers if item.service == settings.service and item.running]
+    if not running:
+        raise ReleaseError(f"no backup: {settings.service} (app_deploy_backup.service) does not run")
+    path = unproved(site, release)
+    prove = (*settings.prove, scratch(release)) if settings.prove else ()
+    try:
+        for setting, command, call in (
+            ("command", settings.command, site.docker.exec_to_file),
+            ("verify", settings.verify, site.docker.exec_from_file),
+            ("prove", prove, site.docker.exec_from_file),
+        ):
+            if not command:
+                continue
+            try:
+                ended = call(running[0], command, path, settings.timeout)
+            except ReleaseError as error:
+                raise ReleaseError(
+                    f"no backup: {error} (app_deploy_backup.timeout, {setting})", error.output
+                ) from error
+            if ended.code != 0:
+                raise failed("no backup", command, f"backup.{setting}", ended)
+        site.files.move(path, site.backup_file(release))
+    except (ReleaseError, OSError):
+        site.files.remove_tree(path)
+        raise
+    return site.backup_file(release)
+
+
+def expired(releases: list[Release], days: int, now: str) -> list[str]:
+    """Name the releases whose dumps are too old; the newest dump, and those of the last two that went live, never are.
+
+    Args:
+        releases: all of them, oldest first.
+        days: how long a dump is kept; 0: for ever.
+        now: the time, as the clock tells it.
+    """
+    dumped = [release for release in releases if release.facts.get("backup")]
+    if not days or not dumped:
+        return []
+    served = [release.id for release in releases if release.outcome == LIVE]
+    safe = {dumped[-1].id, *served[-2:]}
+    oldest = _time(now) - timedelta(days=days)
+    return [item.id for item in dumped if item.id not in safe and _time(item.facts["began"]) < oldest]
+
+
+def _time(text: str) -> datetime:
+    # Python 3.10 does not know the Z.
+    return datetime.fromisoformat(text.replace("Z", "+00:00"))
