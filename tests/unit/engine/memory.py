@@ -147,19 +147,20 @@ class MemoryDocker:
         return text
 
     def pull(self, reference: str, timeout: float) -> Image:
-        tag = reference.rpartition(":")[2]
-        if "@" in reference:
-            tag = next((name for name, like in self.registry.items() if like.get("digest") == tag), tag)
-        if tag not in self.registry:
-            raise ReleaseError(explain_pull(reference, "manifest unknown"))
-        pinned = f"{repository(reference)}@sha256:{tag}"
-        # The tag stands for the digest here, so that whoever holds a container finds what its image is like.
+        pinned = self.resolve(reference, timeout)
+        tag = pinned.rpartition(":")[2]
         self.images.add(pinned)
         self.calls.append(f"pull {tag}")
         return Image(pinned, self.registry[tag].get("revision", ""))
 
     def resolve(self, reference: str, timeout: float) -> str:
-        return f"{repository(reference)}@sha256:{reference.rpartition(':')[2]}"
+        tag = reference.rpartition(":")[2]
+        if "@" in reference:
+            tag = next((name for name, like in self.registry.items() if like.get("digest") == tag), tag)
+        if tag not in self.registry:
+            raise ReleaseError(explain_pull(reference, "manifest unknown"))
+        # The tag stands for the digest here, so that whoever holds a container finds what its image is like.
+        return f"{repository(reference)}@sha256:{tag}"
 
     def containers(self, project: str) -> list[Container]:
         return list(self.found.values())

@@ -73,6 +73,8 @@ class Rollout:
             self.recover()
             with self.stage("preflight"):
                 self.preflight()
+            # A release that was cut off could not do so, and a full disk may be why.
+            self.prune(attempts=1)
             with self.stage("pull"):
                 self.pull()
             work = plan.make(
@@ -132,11 +134,12 @@ class Rollout:
 
     def pull(self) -> None:
         """Turn every image into its digest; from here on a tag that moves changes nothing."""
-        pulled: dict[str, Image] = {}
-        for name, reference in compose.images(self.model, self.request).items():
-            if reference not in pulled:
-                pulled[reference] = self.site.docker.pull(reference, self.request.limits.pull)
-            self.images[name] = pulled[reference]
+        named, limit = compose.images(self.model, self.request), self.request.limits.pull
+        pinned = {reference: self.site.docker.resolve(reference, limit) for reference in set(named.values())}
+        # Before they are here, or nobody would know which images to remove again.
+        self.journal.write(self.id, "fact", pinned={name: pinned[named[name]] for name in named})
+        pulled = {reference: self.site.docker.pull(pinned[reference], limit) for reference in sorted(pinned)}
+        self.images = {name: pulled[reference] for name, reference in named.items()}
 
     def accessories(self, stack: Stack, work: Plan) -> None:
         """Start what is absent or stopped; recreate only what was asked for by name."""
@@ -419,25 +422,30 @@ class Rollout:
         old = [item for item in work.containers if item.service in ports and item.running]
         return sum(self.site.docker.connections(item.name, ports[item.service]) for item in old)
 
-    def prune(self) -> None:
-        """Remove what only releases before the kept ones needed; trouble here is told, not fatal."""
+    def prune(self, attempts: int = 0) -> None:
+        """Remove what no kept release needs.
+
+        Args:
+            attempts: of how many attempts before this one the images stay, though they failed: they may be tried again.
+        """
         releases = self.journal.releases()
         served = [release.id for release in releases if release.outcome == LIVE]
         kept = {*served[-self.request.limits.retain :], self.id}
+        others = [release for release in releases if release.id != self.id]
         images = {
             image
             for release in releases
-            if release.id in kept
+            if release.id in kept or release in others[len(others) - attempts :]
             for image in release.facts.get("pinned", {}).values()
         }
+        for image in {image for release in others for image in release.facts.get("pinned", {}).values()} - images:
+            self.site.docker.remove_image(image)
         for release in releases:
             # Attempts that failed since then stay as well: their backups may be the last ones before a migration.
             if release.id in kept:
                 break
             self.site.files.remove_tree(self.site.release_directory(release.id))
             self.site.files.remove_tree(self.site.backup_file(release.id))
-            for image in set(release.facts.get("pinned", {}).values()) - images:
-                self.site.docker.remove_image(image)
 
     # Telling.
 
