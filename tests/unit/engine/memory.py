@@ -179,6 +179,7 @@ class MemoryDocker:
                 name=f"shop-{name}-1",
                 service=name,
                 state="created",
+                image=definition["image"],
                 address=f"10.0.0.{self.addresses}",
                 labels={
                     **(definition.get("labels") or {}),

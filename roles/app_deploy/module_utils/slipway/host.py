@@ -60,6 +60,9 @@ class Files(Protocol):
     def size(self, path: str) -> int:
         """Return a file's length in bytes; 0 where there is no such file."""
 
+    def names(self, path: str) -> list[str]:
+        """Return the names in a directory, sorted; none where there is no such directory."""
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -177,6 +180,11 @@ class RealFiles:
         """See `Files.size`."""
         target = Path(path)
         return target.stat().st_size if target.exists() else 0
+
+    def names(self, path: str) -> list[str]:
+        """See `Files.names`."""
+        target = Path(path)
+        return sorted(item.name for item in target.iterdir()) if target.is_dir() else []
 
 
 class RealHttp:

@@ -6,6 +6,7 @@ The journal is the only state of the engine besides the proxy's file. Reading it
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -68,7 +69,14 @@ def fold(events: list[dict[str, Any]]) -> list[Release]:
         elif kind == "end":
             release.outcome = event["outcome"]
             release.facts["ended"] = event["time"]
-    return list(releases.values())
+    # By number: of a release whose lines were lost, the journal may have been told again only later.
+    return sorted(releases.values(), key=lambda release: number(release.id))
+
+
+def number(release: str) -> int:
+    """Return the number that a release's id begins with; 0 where there is none."""
+    found = re.match(r"\d+", release)
+    return int(found.group()) if found else 0
 
 
 class Journal:

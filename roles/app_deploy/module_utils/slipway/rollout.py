@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
 from typing import TYPE_CHECKING, Any
 
 from . import compose, envfile, plan, proxy
 from .docker import Stack
 from .errors import ReleaseError
+from .found import adopt, facts, next_id, revision_in
 from .journal import FAILED, LIVE, NOTHING_TO_DO, live
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Rollout:
         self.site = site
         self.request = request
         self.journal = site.journal
-        self.id = next_id(self.journal.releases(), request.tag)
+        self.id = next_id(site, request.tag)
         self.staging = site.release_directory(self.id)
         self.model: Model = {}
         self.images: dict[str, Image] = {}
@@ -111,12 +111,20 @@ class Rollout:
 
     def recover(self) -> None:
         """Finish or undo what something ended half way; the lock says that nobody is at it now."""
-        for release in self.journal.releases():
+        if told := adopt(self.site, self.request):
+            self.note(told)
+        releases = self.journal.releases()
+        serving = live(releases)
+        for release in releases:
             if "ended" in release.facts or release.id == self.id:
                 continue
-            if release.outcome == LIVE:
+            if release is serving:
                 self.note(f"release {release.id} was cut off after its switch: tidying up after it")
-                retire(self.site, self.request.app, keep=release.id)
+                restore(self.site, self.request, release)
+                self.site.files.remove_tree(f"{self.site.release_directory(release.id)}/docker")
+                self.journal.write(release.id, "end", outcome=LIVE)
+            elif release.outcome == LIVE:
+                # Another one went live after it: only the line that says how it ended is lost.
                 self.journal.write(release.id, "end", outcome=LIVE)
             else:
                 self.note(f"release {release.id} was cut off in stage {release.stage or 'begin'}: undoing it")
@@ -124,6 +132,10 @@ class Rollout:
                 self.journal.write(
                     release.id, "end", outcome=FAILED, error=f"cut off in stage {release.stage}"
                 )
+        shown = proxy.shown(self.site.files.read(self.site.proxy_file) or "")
+        if serving and (shown is None or shown[0] != serving.id):
+            self.note(f"the proxy's file did not name release {serving.id}, which is live: it does again")
+            restore(self.site, self.request, serving)
 
     def preflight(self) -> None:
         """Write the release's own files, and let compose say whether they are valid."""
@@ -469,38 +481,19 @@ class Rollout:
 
     def fact(self, work: Plan) -> None:
         """Journal what undoing, tidying up and a rollback will have to know."""
-        facts: dict[str, Any] = {
-            "colour": work.colour,
+        told: dict[str, Any] = {
             "pinned": work.pinned,
             "fingerprint": work.fingerprint,
             "previous": work.live.id if work.live else "",
-            "web": {
-                compose.coloured(service.name, work.colour): service.port for service in self.request.web
-            },
-            "singletons": [
-                compose.coloured(service.name, work.colour) for service in self.request.singletons
-            ],
             "sha": self.revision(next(service for service in self.request.web if service.public)),
+            **facts(self.request, work.colour),
         }
-        facts["services"] = [*facts["web"], *facts["singletons"]]
-        self.journal.write(self.id, "fact", **facts)
+        self.journal.write(self.id, "fact", **told)
 
     def container_of(self, service: str) -> Container | None:
         """Find a service's container."""
         found = self.site.docker.containers(self.request.app)
         return next((item for item in found if item.service == service), None)
-
-
-def next_id(releases: list[Release], tag: str) -> str:
-    """Name the next release: a number that only grows, and the tag for people."""
-    numbers = [int(found.group()) for release in releases if (found := re.match(r"\d+", release.id))]
-    return f"{max(numbers, default=0) + 1}-{tag}"
-
-
-def revision_in(tag: str) -> str:
-    """Return the commit that a tag of the form ``sha-1a2b3c4`` names; empty for any other tag."""
-    found = re.fullmatch(r"sha-([0-9a-f]{7,40})", tag)
-    return found.group(1) if found else ""
 
 
 def retire(site: Site, app: str, keep: str, spare: Collection[str] = ()) -> None:
@@ -533,34 +526,41 @@ def undo(site: Site, request: Request, release: str) -> None:
         retire(site, request.app, keep="")
         site.files.remove_tree(site.release_directory(release))
         return
-    stuck = _switch_back(site, serving)
-    retire(site, request.app, keep=serving.id, spare=_web_of(site, release) if stuck else ())
+    restore(site, request, serving)
+    site.files.remove_tree(site.release_directory(release))
+
+
+def restore(site: Site, request: Request, serving: Release) -> None:
+    """Make the live release serve alone, from whatever state things are in.
+
+    Args:
+        site: the application.
+        request: what is wanted now; the live release's own request is taken where it is kept.
+        serving: the live release.
+
+    Raises:
+        ReleaseError: the proxy does not answer with it. All else is put back, and every web container goes on
+            running, because the proxy may still send it requests.
+    """
+    kept = site.kept_request(serving.id) or request
+    stuck = _switch_back(site, kept, serving)
+    web = {compose.coloured(item.name, colour) for item in kept.web for colour in compose.COLOURS}
+    retire(site, request.app, keep=serving.id, spare=web if stuck else ())
     for container in site.docker.containers(request.app):
         if container.service in serving.facts["services"] and not container.running:
             site.docker.start(container.name)
     if stuck:
         raise stuck
-    site.files.remove_tree(site.release_directory(release))
 
 
-def _switch_back(site: Site, serving: Release) -> ReleaseError | None:
-    """Give the proxy the file of the release that served before, if it has another one; return what went wrong."""
-    kept = site.kept_request(serving.id)
-    if kept is None:
-        return ReleaseError(f"the files of release {serving.id} are gone")
-    wanted = proxy.dump(proxy.render(kept, serving.facts["colour"], serving.id), serving.id)
-    if site.files.read(site.proxy_file) == wanted:
+def _switch_back(site: Site, request: Request, serving: Release) -> ReleaseError | None:
+    """Give the proxy the file of the live release, if it has another one; return what went wrong."""
+    colour = serving.facts["colour"]
+    if proxy.shown(site.files.read(site.proxy_file) or "") == (serving.id, colour):
         return None
-    site.switch_proxy(wanted)
+    site.switch_proxy(proxy.dump(proxy.render(request, colour, serving.id), serving.id))
     try:
-        Rollout(site, kept).confirm(serving.id, kept)
+        Rollout(site, request).confirm(serving.id, request)
     except ReleaseError as error:
         return error
     return None
-
-
-def _web_of(site: Site, release: str) -> Collection[str]:
-    """Name the web services of a release."""
-    found = next((item for item in site.journal.releases() if item.id == release), None)
-    web: dict[str, int] = found.facts.get("web", {}) if found else {}
-    return web
