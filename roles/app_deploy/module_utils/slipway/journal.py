@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from .host import Clock, Files
 
 # How a release ended.
@@ -121,13 +123,18 @@ class Journal:
         """Read all releases, oldest first."""
         return fold(self.events())
 
-    def keep(self, count: int) -> None:
-        """Forget all but the newest ``count`` releases, in one atomic replacement."""
+    def keep(self, count: int, always: Collection[str] = ()) -> None:
+        """Forget old releases, in one atomic replacement.
+
+        Args:
+            count: how many of the newest ones stay.
+            always: those that stay however old they are.
+        """
         events = self.events()
         names = list(dict.fromkeys(event["release"] for event in events))
-        if len(names) <= count:
+        kept = {*names[-count:], *always}
+        if kept.issuperset(names):
             return
-        kept = set(names[-count:])
         text = "".join(json.dumps(event) + "\n" for event in events if event["release"] in kept)
         self._files.write(self.path, text, 0o600)
 

@@ -71,10 +71,10 @@ class Rollout:
         self.journal.write(self.id, "begin", **who)
         try:
             self.recover()
-            with self.stage("preflight"):
-                self.preflight()
             # A release that was cut off could not do so, and a full disk may be why.
             self.prune(attempts=1)
+            with self.stage("preflight"):
+                self.preflight()
             with self.stage("pull"):
                 self.pull()
             work = plan.make(
@@ -412,7 +412,6 @@ class Rollout:
                 with self.stage("retire"):
                     retire(self.site, self.request.app, keep=self.id)
             self.prune()
-            self.journal.keep(JOURNAL_KEEPS)
         except (ReleaseError, OSError) as error:
             # The release is live, and stays it; whatever is left, the next one tidies up.
             self.note(f"could not tidy up: {error}")
@@ -458,6 +457,12 @@ class Rollout:
                 break
             self.site.files.remove_tree(self.site.release_directory(release.id))
             self.site.files.remove_tree(self.site.backup_file(release.id))
+        # What an image or a container is left of cannot be forgotten either.
+        there = {
+            item.labels.get(compose.LABEL_RELEASE, "")
+            for item in self.site.docker.containers(self.request.app)
+        }
+        self.journal.keep(JOURNAL_KEEPS, {*kept, *there})
 
     # Telling.
 
