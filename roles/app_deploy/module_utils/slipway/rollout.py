@@ -111,6 +111,9 @@ class Rollout:
 
     def recover(self) -> None:
         """Finish or undo what something ended half way; the lock says that nobody is at it now."""
+        for name in self.site.files.names(f"{self.site.directory}/releases"):
+            # Credentials of one that could not forget them itself.
+            self.site.files.remove_tree(f"{self.site.release_directory(name)}/docker")
         if told := adopt(self.site, self.request):
             self.note(told)
         releases = self.journal.releases()
@@ -121,7 +124,6 @@ class Rollout:
             if release is serving:
                 self.note(f"release {release.id} was cut off after its switch: tidying up after it")
                 restore(self.site, self.request, release)
-                self.site.files.remove_tree(f"{self.site.release_directory(release.id)}/docker")
                 self.journal.write(release.id, "end", outcome=LIVE)
             elif release.outcome == LIVE:
                 # Another one went live after it: only the line that says how it ended is lost.
@@ -329,8 +331,42 @@ class Rollout:
             if container.service in names and container.running:
                 self.site.docker.stop(container.name)
 
-    def confirm(self, release: str, request: Request) -> None:
-        """Ask through the proxy until it answers with a release, and only with that one."""
+    def wake(self, release: Release, containers: list[Container]) -> None:
+        """Start the web containers of a release that do not run, and wait until they answer.
+
+        Raises:
+            ReleaseError: one is gone, or does not become healthy.
+        """
+        clock, limits = self.site.clock, self.request.limits
+        deadline = clock.monotonic() + limits.gate
+        there = {item.service: item for item in containers if _release_of(item) == release.id}
+        for service in self.request.web:
+            item = there.get(compose.coloured(service.name, release.facts["colour"]))
+            if item is None:
+                raise ReleaseError(f"the container of {service.name} of release {release.id} is gone")
+            if item.running:
+                continue
+            self.site.docker.start(item.name)
+            healthy = 0
+            while healthy < limits.gate_healthy:
+                process = self.site.docker.process(item.name)
+                # Its health path alone is asked: it has passed its gate before.
+                problem = "it has ended" if not process.up else self.ask(service, process.address, -limits.gate_healthy)
+                healthy = 0 if problem else healthy + 1
+                if not process.up or (problem and clock.monotonic() >= deadline):
+                    raise ReleaseError(
+                        f"{service.name} of release {release.id} does not become healthy again: {problem}"
+                    )
+                clock.sleep(limits.gate_interval)
+
+    def confirm(self, release: str, request: Request, *, healthy: bool = True) -> None:
+        """Ask through the proxy until it answers with a release, and only with that one.
+
+        Args:
+            release: its id.
+            request: what it was asked with.
+            healthy: whether its answers must be those of a healthy application.
+        """
         clock = self.site.clock
         deadline = clock.monotonic() + request.limits.switch
         service = next(item for item in request.web if item.public)
@@ -345,7 +381,7 @@ class Rollout:
                 )
                 told = answer.headers.get(proxy.HEADER.lower(), "no release")
                 problem = f"it answers {answer.status} for {told}"
-                seen = seen + 1 if told == release and answer.status < 500 else 0
+                seen = seen + 1 if told == release and (answer.status < 500 or not healthy) else 0
             except OSError as error:
                 problem, seen = str(error), 0
             if seen < wanted:
@@ -559,13 +595,26 @@ def restore(site: Site, request: Request, serving: Release) -> None:
 
 
 def _switch_back(site: Site, request: Request, serving: Release) -> ReleaseError | None:
-    """Give the proxy the file of the live release, if it has another one; return what went wrong."""
+    """Let the proxy send its requests to the live release, and to no other; return what went wrong."""
     colour = serving.facts["colour"]
-    if proxy.shown(site.files.read(site.proxy_file) or "") == (serving.id, colour):
+    containers = site.docker.containers(request.app)
+    shown = proxy.shown(site.files.read(site.proxy_file) or "") == (serving.id, colour)
+    foreign = [item for item in containers if item.running and _release_of(item) not in ("", serving.id)]
+    if shown and not foreign:
         return None
-    site.switch_proxy(proxy.dump(proxy.render(request, colour, serving.id), serving.id))
+    run = Rollout(site, request)
     try:
-        Rollout(site, request).confirm(serving.id, request)
+        if not shown:
+            run.wake(serving, containers)
+            site.switch_proxy(proxy.dump(proxy.render(request, colour, serving.id), serving.id))
+        # A proxy that does not run sends nobody anywhere; it reads the file when it is started.
+        if any(item.service == request.proxy.service and item.running for item in containers):
+            run.confirm(serving.id, request, healthy=False)
     except ReleaseError as error:
         return error
     return None
+
+
+def _release_of(container: Container) -> str:
+    """Return the release that a container belongs to; empty for an accessory."""
+    return container.labels.get(compose.LABEL_RELEASE, "")
