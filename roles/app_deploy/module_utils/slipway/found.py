@@ -13,6 +13,8 @@ from . import compose, proxy
 from .journal import FAILED, LIVE, live, number
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from .journal import Release
     from .request import Request
     from .site import Site
@@ -40,13 +42,13 @@ def adopt(site: Site, request: Request) -> str:
     serving = live(releases)
     shown = proxy.shown(site.files.read(site.proxy_file) or "")
     if shown and shown[0] not in {release.id for release in releases}:
-        _tell(site, request, *shown)
+        _tell(site, request, *shown, {})
         return f"the journal knew nothing of release {shown[0]}, which serves: it does again"
     if serving is None or serving.facts.keys() >= NEEDED:
         return ""
     colour = shown[1] if shown and shown[0] == serving.id else _colour(site, request, serving)
     if colour:
-        _tell(site, request, serving.id, colour)
+        _tell(site, request, serving.id, colour, serving.facts)
         return f"the journal had lost lines of release {serving.id}, which serves: they are written again"
     site.journal.write(serving.id, "end", outcome=FAILED, error="neither its lines in the journal nor its containers are left")
     return f"nothing is left of release {serving.id}, which the journal calls live"
@@ -60,7 +62,7 @@ def _colour(site: Site, request: Request, serving: Release) -> str:
     return ""
 
 
-def _tell(site: Site, request: Request, release: str, colour: str) -> None:
+def _tell(site: Site, request: Request, release: str, colour: str, serving: Mapping[str, Any]) -> None:
     """Write into the journal what the server shows of a release that serves."""
     kept = site.kept_request(release) or request
     tag = release.partition("-")[2]
@@ -70,10 +72,9 @@ def _tell(site: Site, request: Request, release: str, colour: str) -> None:
         if item.labels.get(compose.LABEL_RELEASE) == release
     ]
     pinned = {item.service.removesuffix(f"-{colour}"): item.image for item in labelled}
-    known: dict[str, Any] = {"app": request.app, "tag": tag, "actor": "", "run_url": ""}
-    site.journal.write(release, "begin", **known)
-    site.journal.write(release, "fact", pinned=pinned, sha=revision_in(tag), **facts(kept, colour))
-    site.journal.write(release, "end", outcome=LIVE, live=release)
+    known = {"app": request.app, "tag": tag, "began": "an unknown time", "sha": revision_in(tag), "live": release}
+    # In one line, so that it is told as a whole or not at all.
+    site.journal.write(release, "end", outcome=LIVE, **{**known, "pinned": pinned, **serving, **facts(kept, colour)})
 
 
 def facts(request: Request, colour: str) -> dict[str, Any]:

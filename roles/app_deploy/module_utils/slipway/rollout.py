@@ -54,6 +54,7 @@ class Rollout:
         self.staging = site.release_directory(self.id)
         self.model: Model = {}
         self.images: dict[str, Image] = {}
+        self.recovered = False
 
     # The way of a release.
 
@@ -71,6 +72,7 @@ class Rollout:
         self.journal.write(self.id, "begin", **who)
         try:
             self.recover()
+            self.recovered = True
             # A release that was cut off could not do so, and a full disk may be why.
             self.prune(attempts=1)
             with self.stage("preflight"):
@@ -119,7 +121,7 @@ class Rollout:
         releases = self.journal.releases()
         serving = live(releases)
         for release in releases:
-            if "ended" in release.facts or release.id == self.id:
+            if release.facts.get("undone", "ended" in release.facts) or release.id == self.id:
                 continue
             if release is serving:
                 self.note(f"release {release.id} was cut off after its switch: tidying up after it")
@@ -131,9 +133,8 @@ class Rollout:
             else:
                 self.note(f"release {release.id} was cut off in stage {release.stage or 'begin'}: undoing it")
                 undo(self.site, self.request, release.id)
-                self.journal.write(
-                    release.id, "end", outcome=FAILED, error=f"cut off in stage {release.stage}"
-                )
+                error = release.facts.get("error") or f"cut off in stage {release.stage or 'begin'}"
+                self.journal.write(release.id, "end", outcome=FAILED, error=error, undone=True)
         shown = proxy.shown(self.site.files.read(self.site.proxy_file) or "")
         if serving and (shown is None or shown[0] != serving.id):
             self.note(f"the proxy's file did not name release {serving.id}, which is live: it does again")
@@ -410,16 +411,19 @@ class Rollout:
     def fail(self, error: Exception) -> None:
         """Undo, and say so in the journal; a failure of the undoing must not hide the first one."""
         serving = live(self.journal.releases())
+        undone = True
         try:
-            undo(self.site, self.request, self.id)
+            # Before it knows what serves, it has done nothing, and must not judge either.
+            if self.recovered:
+                undo(self.site, self.request, self.id)
         except (ReleaseError, OSError) as second:
+            undone = False
             self.note(f"could not put everything back ({second}); the next release will")
         output = error.output if isinstance(error, ReleaseError) else ""
         message = str(error) if isinstance(error, ReleaseError) else f"{type(error).__name__}: {error}"
         output, message = (envfile.hide(text, self.request.secrets) for text in (output, message))
-        self.journal.write(
-            self.id, "end", outcome=FAILED, error=message, output=output, live=serving.id if serving else ""
-        )
+        told = {"error": message, "output": output, "live": serving.id if serving else "", "undone": undone}
+        self.journal.write(self.id, "end", outcome=FAILED, **told)
 
     def watch(self, stack: Stack, work: Plan) -> None:
         """Replace the singletons, and want every new container to stay up for a while.
