@@ -102,7 +102,7 @@ class Rollout:
                 self.switch(work)
             with self.stage("watch"):
                 self.watch(stack, work)
-            self.journal.write(self.id, "commit")
+            self.commit()
         except Exception as error:
             self.fail(error)
             raise
@@ -443,6 +443,16 @@ class Rollout:
                 return
             clock.sleep(0.1)
 
+    def commit(self) -> None:
+        """Make the release the live one: the line in the journal decides."""
+        try:
+            self.journal.write(self.id, "commit")
+        except OSError:
+            # It may stand there all the same, and then every other reader takes the release for live.
+            serving = live(self.journal.releases())
+            if serving is None or serving.id != self.id:
+                raise
+
     def finish(self, work: Plan) -> None:
         """Let the old version end its requests, stop it, keep it for a rollback, and tidy up."""
         try:
@@ -564,7 +574,14 @@ def undo(site: Site, request: Request, release: str) -> None:
         ReleaseError: the proxy does not answer with it. All else is put back, and the new web containers go on
             running, because the proxy may still send them requests.
     """
-    serving = live(site.journal.releases())
+    releases = site.journal.releases()
+    serving = live(releases)
+    if not any(item.id == release and item.facts.get("backup") for item in releases):
+        # Half a dump must not look like a whole one.
+        site.files.remove_tree(site.backup_file(release))
+    if any(item.id == release and item.stage in ("pending", "migrate") for item in releases):
+        # A client that was cut off has not ended its one-off container, which would go on changing the schema.
+        site.docker.stop(f"{request.app}-migrate")
     if serving is None:
         # A first release that failed: nothing served before, so nothing must look as if it did.
         site.files.remove_tree(site.proxy_file)
