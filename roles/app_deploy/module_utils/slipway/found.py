@@ -44,6 +44,11 @@ def adopt(site: Site, request: Request) -> str:
     if shown and shown[0] not in {release.id for release in releases}:
         _tell(site, request, *shown, {})
         return f"the journal knew nothing of release {shown[0]}, which serves: it does again"
+    for release in releases:
+        held = release.stage in ("drain", "retire") or "watch" in dict(release.stages)
+        if shown and shown[0] == release.id and held and "ended" not in release.facts and release is not serving:
+            site.journal.write(release.id, "commit")
+            return f"release {release.id} serves and has held its watch: it is live"
     if serving is None or serving.facts.keys() >= NEEDED:
         return ""
     colour = shown[1] if shown and shown[0] == serving.id else _colour(site, request, serving)

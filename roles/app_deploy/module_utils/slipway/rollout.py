@@ -135,9 +135,11 @@ class Rollout:
                 undo(self.site, self.request, release.id)
                 error = release.facts.get("error") or f"cut off in stage {release.stage or 'begin'}"
                 self.journal.write(release.id, "end", outcome=FAILED, error=error, undone=True)
+        if serving is None:
+            return
         shown = proxy.shown(self.site.files.read(self.site.proxy_file) or "")
-        if serving and (shown is None or shown[0] != serving.id):
-            self.note(f"the proxy's file did not name release {serving.id}, which is live: it does again")
+        if shown is None or shown[0] != serving.id or running_besides(self.site, self.request.app, serving.id):
+            self.note(f"release {serving.id} is live, but does not serve alone: putting that right")
             restore(self.site, self.request, serving)
 
     def preflight(self) -> None:
@@ -324,12 +326,12 @@ class Rollout:
         self.confirm(self.id, self.request)
 
     def stop_singletons(self, release: Release | None) -> None:
-        """Stop what may exist only once, before its successor starts."""
-        if release is None:
-            return
-        names = release.facts.get("singletons", [])
-        for container in self.site.docker.containers(self.request.app):
-            if container.service in names and container.running:
+        """Stop what may exist only once, before its successor starts, whatever release it is of."""
+        names = set(release.facts.get("singletons", [])) if release else set()
+        for service in self.request.singletons:
+            names |= {compose.coloured(service.name, colour) for colour in compose.COLOURS}
+        for container in running_besides(self.site, self.request.app, self.id):
+            if container.service in names:
                 self.site.docker.stop(container.name)
 
     def wake(self, release: Release, containers: list[Container]) -> None:
@@ -459,6 +461,7 @@ class Rollout:
             if work.live is not None:
                 with self.stage("drain"):
                     self.drain(work)
+            if work.live is not None or running_besides(self.site, self.request.app, self.id):
                 with self.stage("retire"):
                     retire(self.site, self.request.app, keep=self.id)
             self.prune()
@@ -560,11 +563,18 @@ def retire(site: Site, app: str, keep: str, spare: Collection[str] = ()) -> None
         keep: the release that goes on.
         spare: services to leave alone, whatever their release.
     """
-    for container in site.docker.containers(app):
-        release = container.labels.get(compose.LABEL_RELEASE)
-        running = container.state in ("running", "restarting", "paused")
-        if release is not None and release != keep and running and container.service not in spare:
+    for container in running_besides(site, app, keep):
+        if container.service not in spare:
             site.docker.stop(container.name)
+
+
+def running_besides(site: Site, app: str, release: str) -> list[Container]:
+    """List the containers of all releases but one that run, or are about to run again."""
+    return [
+        item
+        for item in site.docker.containers(app)
+        if _release_of(item) not in ("", release) and item.state in ("running", "restarting", "paused")
+    ]
 
 
 def undo(site: Site, request: Request, release: str) -> None:
@@ -618,11 +628,10 @@ def restore(site: Site, request: Request, serving: Release) -> None:
 def _switch_back(site: Site, request: Request, serving: Release) -> ReleaseError | None:
     """Let the proxy send its requests to the live release, and to no other; return what went wrong."""
     colour = serving.facts["colour"]
-    containers = site.docker.containers(request.app)
     shown = proxy.shown(site.files.read(site.proxy_file) or "") == (serving.id, colour)
-    foreign = [item for item in containers if item.running and _release_of(item) not in ("", serving.id)]
-    if shown and not foreign:
+    if shown and not running_besides(site, request.app, serving.id):
         return None
+    containers = site.docker.containers(request.app)
     run = Rollout(site, request)
     try:
         if not shown:
