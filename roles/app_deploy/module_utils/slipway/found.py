@@ -46,7 +46,13 @@ def adopt(site: Site, request: Request) -> str:
         return f"the journal knew nothing of release {shown[0]}, which serves: it does again"
     for release in releases:
         held = release.stage in ("drain", "retire") or "watch" in dict(release.stages)
-        if shown and shown[0] == release.id and held and "ended" not in release.facts and release is not serving:
+        if (
+            shown
+            and shown[0] == release.id
+            and held
+            and "ended" not in release.facts
+            and release is not serving
+        ):
             site.journal.write(release.id, "commit")
             return f"release {release.id} serves and has held its watch: it is live"
     if serving is None or serving.facts.keys() >= NEEDED:
@@ -55,7 +61,12 @@ def adopt(site: Site, request: Request) -> str:
     if colour:
         _tell(site, request, serving.id, colour, serving.facts)
         return f"the journal had lost lines of release {serving.id}, which serves: they are written again"
-    site.journal.write(serving.id, "end", outcome=FAILED, error="neither its lines in the journal nor its containers are left")
+    site.journal.write(
+        serving.id,
+        "end",
+        outcome=FAILED,
+        error="neither its lines in the journal nor its containers are left",
+    )
     return f"nothing is left of release {serving.id}, which the journal calls live"
 
 
@@ -77,9 +88,17 @@ def _tell(site: Site, request: Request, release: str, colour: str, serving: Mapp
         if item.labels.get(compose.LABEL_RELEASE) == release
     ]
     pinned = {item.service.removesuffix(f"-{colour}"): item.image for item in labelled}
-    known = {"app": request.app, "tag": tag, "began": "an unknown time", "sha": revision_in(tag), "live": release}
+    known = {
+        "app": request.app,
+        "tag": tag,
+        "began": "an unknown time",
+        "sha": revision_in(tag),
+        "live": release,
+    }
     # In one line, so that it is told as a whole or not at all.
-    site.journal.write(release, "end", outcome=LIVE, **{**known, "pinned": pinned, **serving, **facts(kept, colour)})
+    site.journal.write(
+        release, "end", outcome=LIVE, **{**known, "pinned": pinned, **serving, **facts(kept, colour)}
+    )
 
 
 def facts(request: Request, colour: str) -> dict[str, Any]:

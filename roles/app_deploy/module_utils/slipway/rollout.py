@@ -138,7 +138,11 @@ class Rollout:
         if serving is None:
             return
         shown = proxy.shown(self.site.files.read(self.site.proxy_file) or "")
-        if shown is None or shown[0] != serving.id or running_besides(self.site, self.request.app, serving.id):
+        if (
+            shown is None
+            or shown[0] != serving.id
+            or running_besides(self.site, self.request.app, serving.id)
+        ):
             self.note(f"release {serving.id} is live, but does not serve alone: putting that right")
             restore(self.site, self.request, serving)
 
@@ -354,7 +358,11 @@ class Rollout:
             while healthy < limits.gate_healthy:
                 process = self.site.docker.process(item.name)
                 # Its health path alone is asked: it has passed its gate before.
-                problem = "it has ended" if not process.up else self.ask(service, process.address, -limits.gate_healthy)
+                problem = (
+                    "it has ended"
+                    if not process.up
+                    else self.ask(service, process.address, -limits.gate_healthy)
+                )
                 healthy = 0 if problem else healthy + 1
                 if not process.up or (problem and clock.monotonic() >= deadline):
                     raise ReleaseError(
@@ -495,14 +503,16 @@ class Rollout:
         releases = self.journal.releases()
         served = [release.id for release in releases if release.outcome == LIVE]
         kept = {*served[-self.request.limits.retain :], self.id}
-        others = [release for release in releases if release.id != self.id]
+        others = [item for item in releases if item.id != self.id and item.outcome != NOTHING_TO_DO]
         images = {
             image
             for release in releases
             if release.id in kept or release in others[len(others) - attempts :]
             for image in release.facts.get("pinned", {}).values()
         }
-        for image in {image for release in others for image in release.facts.get("pinned", {}).values()} - images:
+        for image in {
+            image for release in others for image in release.facts.get("pinned", {}).values()
+        } - images:
             self.site.docker.remove_image(image)
         for release in releases:
             # Attempts that failed since then stay as well: their backups may be the last ones before a migration.
