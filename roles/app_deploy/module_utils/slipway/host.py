@@ -5,12 +5,10 @@ Tests put an in-memory machine in their place, so nothing else in the engine may
 
 from __future__ import annotations
 
-import contextlib
 import http.client
 import os
 import shutil
 import ssl
-import tempfile
 import time
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -127,19 +125,19 @@ class RealFiles:
     def write(self, path: str, text: str, mode: int, scratch: str = "") -> None:
         """See `Files.write`."""
         target = Path(path)
-        handle, name = tempfile.mkstemp(
-            dir=scratch or target.parent, prefix=f".{target.name}.", suffix=".tmp"
-        )
+        # Always the same name: what a crash leaves is replaced by the next write instead of being joined by it.
+        name = Path(scratch or target.parent, f".{target.name}.tmp")
+        name.unlink(missing_ok=True)
+        handle = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             with os.fdopen(handle, "w", encoding="utf-8") as stream:
                 stream.write(text)
                 stream.flush()
                 os.fchmod(stream.fileno(), mode)
                 os.fsync(stream.fileno())
-            Path(name).replace(target)
+            name.replace(target)
         except BaseException:
-            with contextlib.suppress(FileNotFoundError):
-                Path(name).unlink()
+            name.unlink(missing_ok=True)
             raise
         _sync_directory(target.parent)
 
