@@ -157,7 +157,7 @@ def status(site: Site) -> dict[str, Any]:
 def _print_status(answer: dict[str, Any]) -> None:
     serving = answer["live"]
     print(
-        f"{answer['app']}: {serving['release'] + ' serves since ' + serving['began'] if serving else 'nothing is live'}"
+        f"{answer['app']}: {serving['release'] + ' serves since ' + serving.get('began', 'an unknown time') if serving else 'nothing is live'}"
     )
     if answer["busy"]:
         print("a release is running now")

@@ -8,6 +8,7 @@ undone: what is left is tidying up.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from .found import adopt, facts, next_id, revision_in
 from .journal import FAILED, LIVE, NOTHING_TO_DO, live
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     from .compose import Model
     from .docker import Container, Image
@@ -125,14 +126,15 @@ class Rollout:
                 continue
             if release is serving:
                 self.note(f"release {release.id} was cut off after its switch: tidying up after it")
-                restore(self.site, self.request, release)
+                self.put_right(lambda: restore(self.site, self.request, serving), serving)
                 self.journal.write(release.id, "end", outcome=LIVE)
             elif release.outcome == LIVE:
                 # Another one went live after it: only the line that says how it ended is lost.
                 self.journal.write(release.id, "end", outcome=LIVE)
             else:
                 self.note(f"release {release.id} was cut off in stage {release.stage or 'begin'}: undoing it")
-                undo(self.site, self.request, release.id)
+                if not self.put_right(functools.partial(undo, self.site, self.request, release.id), serving):
+                    continue
                 error = release.facts.get("error") or f"cut off in stage {release.stage or 'begin'}"
                 self.journal.write(release.id, "end", outcome=FAILED, error=error, undone=True)
         if serving is None:
@@ -144,7 +146,25 @@ class Rollout:
             or running_besides(self.site, self.request.app, serving.id)
         ):
             self.note(f"release {serving.id} is live, but does not serve alone: putting that right")
-            restore(self.site, self.request, serving)
+            self.put_right(lambda: restore(self.site, self.request, serving), serving)
+
+    def put_right(self, how: Callable[[], None], serving: Release | None) -> bool:
+        """Put things right, or go on where the live release cannot come back: another one serves, or none.
+
+        Raises:
+            ReleaseError: the proxy does not do as its file says, so nobody knows what it is safe to replace.
+        """
+        try:
+            how()
+        except ReleaseError as error:
+            shown = proxy.shown(self.site.files.read(self.site.proxy_file) or "")
+            if serving is None or (shown and shown[0] == serving.id):
+                raise
+            self.note(
+                f"{error}; {shown[0] if shown else 'nothing'} serves until this release takes its place"
+            )
+            return False
+        return True
 
     def preflight(self) -> None:
         """Write the release's own files, and let compose say whether they are valid."""
@@ -515,10 +535,12 @@ class Rollout:
         } - images:
             self.site.docker.remove_image(image)
         for release in releases:
-            # Attempts that failed since then stay as well: their backups may be the last ones before a migration.
+            if release.id not in kept:
+                self.site.files.remove_tree(self.site.release_directory(release.id))
+        for release in releases:
+            # Those of attempts that failed since then stay: they may be the last ones before a migration.
             if release.id in kept:
                 break
-            self.site.files.remove_tree(self.site.release_directory(release.id))
             self.site.files.remove_tree(self.site.backup_file(release.id))
         # What an image or a container is left of cannot be forgotten either.
         there = {
