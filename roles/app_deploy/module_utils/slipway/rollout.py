@@ -16,7 +16,7 @@ from . import compose, envfile, plan, proxy
 from .docker import Stack
 from .errors import ReleaseError
 from .found import adopt, facts, next_id, revision_in
-from .journal import FAILED, LIVE, NOTHING_TO_DO, live
+from .journal import FAILED, LIVE, NOTHING_TO_DO, live, number
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -537,11 +537,14 @@ class Rollout:
         for release in releases:
             if release.id not in kept:
                 self.site.files.remove_tree(self.site.release_directory(release.id))
-        for release in releases:
-            # Those of attempts that failed since then stay: they may be the last ones before a migration.
-            if release.id in kept:
-                break
-            self.site.files.remove_tree(self.site.backup_file(release.id))
+        if len(served) >= self.request.limits.retain:
+            # By number, so that what a lost journal knew of goes as well, but not before there is as much again.
+            # Backups of attempts that failed since then stay: they may be the last ones before a migration.
+            oldest = min(map(number, kept))
+            for directory in (f"{self.site.directory}/releases", f"{self.site.directory}/backups"):
+                for name in self.site.files.names(directory):
+                    if number(name) < oldest:
+                        self.site.files.remove_tree(f"{directory}/{name}")
         # What an image or a container is left of cannot be forgotten either.
         there = {
             item.labels.get(compose.LABEL_RELEASE, "")
