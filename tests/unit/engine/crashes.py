@@ -15,7 +15,7 @@ from slipway import rollout
 from slipway.docker import Container, Ended, Image, Process, Stack
 from slipway.errors import ReleaseError
 from slipway.host import Answer
-from slipway.journal import FAILED, LIVE, NOTHING_TO_DO, live
+from slipway.journal import FAILED, LIVE, NOTHING_TO_DO, live, number
 from slipway.site import Site
 
 from tests.unit.engine import memory
@@ -149,6 +149,8 @@ class Docker(memory.MemoryDocker):
         self.since: dict[str, float] = {}
         self.one_offs: dict[str, str] = {}
         self.ids = 0
+        # Containers that never start again.
+        self.rotten: set[str] = set()
         self.registry = VERSIONS
         self.credentials = "/nonexistent"
 
@@ -225,7 +227,7 @@ class Docker(memory.MemoryDocker):
         like = self.like(item.labels["image"])
         self.since[item.id] = self.clock.time
         ends = like.get("exits") or (item.service.startswith("bot") and like.get("bot_exits"))
-        self._change(container, "restarting" if ends else "running")
+        self._change(container, "restarting" if ends or item.id in self.rotten else "running")
 
     def remove(self, container: str) -> None:
         super().remove(container)
@@ -490,6 +492,7 @@ class World:
     def pass_time(self, seconds: float) -> None:
         """Let time pass, and everything happen that time brings."""
         self.clock.time += seconds
+        self.http.notice()
         for service, item in self.docker.found.items():
             after = self.docker.like(item.labels["image"]).get("dies_after")
             if (
@@ -501,16 +504,27 @@ class World:
                 if self.http.target() is item:
                     self.must_answer = False
                 self.docker.found[service] = replace(item, state="restarting")
-        self.http.notice()
 
     # What the test does to the server.
 
-    def kill_web(self, state: str) -> None:
-        """Let the container that serves die by itself."""
-        item = self.http.target()
-        if item is not None:
-            self.docker.found[item.service] = replace(item, state=state)
+    def kill_web(self, state: str, *, for_good: bool) -> None:
+        """Let the web container of the live release die by itself, and maybe never start again."""
+        item = self.live_web()
+        if item is None:
+            return
+        if item is self.http.target():
             self.must_answer = False
+        self.docker.found[item.service] = replace(item, state=state)
+        if for_good:
+            self.docker.rotten.add(item.id)
+
+    def live_web(self) -> Container | None:
+        """Return the web container of the live release."""
+        serving = self.live()
+        found = [item for item in self.docker.found.values() if item.service.startswith("web-")]
+        return next(
+            (item for item in found if serving and item.labels["slipway.release"] == serving.id), None
+        )
 
     def spoil_journal(self, line: int, noise: str | None) -> None:
         """Replace a line of the journal by noise, or with None, lose the whole journal."""
@@ -611,7 +625,10 @@ class World:
 
     def settled(self) -> None:
         """Look at what must hold after any run that nothing disturbed."""
-        serving = self.live()
+        serving, web = self.live(), self.live_web()
+        if web and web.id in self.docker.rotten:
+            # Nothing that still ran could be gone back to.
+            return
         releases = {
             item.labels["slipway.release"] for item in self.docker.found.values() if up(item) and rolled(item)
         }
@@ -659,15 +676,14 @@ class World:
         names = {release.id for release in kept}
         if not there >= {name for name in names if not self.spoilt} or (not self.spoilt and there - names):
             raise BrokenPromiseError(f"kept are {sorted(names)}, there are files of {sorted(there)}")
+        oldest = min(map(number, names), default=0)
+        if len(kept) >= int(LIMITS["retain"]) and any(number(name) < oldest for name in there):
+            raise BrokenPromiseError(f"kept are {sorted(names)}, there are files of {sorted(there)}")
         for release in kept:
             path = self.outside.backup_file(release.id)
             if release.facts.get("backup") and self.files.read(path) is None:
                 raise BrokenPromiseError(f"the backup of {release.id} is gone")
-        for path, text in self.files.files.items():
-            if "/backups/" in path and text != "the whole dump":
-                raise BrokenPromiseError(f"{path} is no whole dump")
-            if path.endswith("config.json"):
-                raise BrokenPromiseError(f"{path} still holds credentials")
+        self.no_leftovers()
         images = {image for release in kept for image in release.facts.get("pinned", {}).values()}
         missing = images - self.docker.images
         # What failed is left to the next release; and no image goes while a container is made from it.
@@ -681,6 +697,21 @@ class World:
             )
         if len(releases) > KEEPS + int(LIMITS["retain"]):
             raise BrokenPromiseError(f"the journal tells of {len(releases)} releases")
+
+    def no_leftovers(self) -> None:
+        """Want no half-written file, and no credentials."""
+        for path, text in self.files.files.items():
+            if "/backups/" in path and text != "the whole dump":
+                raise BrokenPromiseError(f"{path} is no whole dump")
+            # The files of a release that a lost journal knew of go later, by their number.
+            if (
+                not self.spoilt
+                and path.endswith(".tmp")
+                and not path.endswith(("/shop/.shop.yml.tmp", "/shop/.journal.jsonl.tmp"))
+            ):
+                raise BrokenPromiseError(f"{path} was left behind")
+            if path.endswith("config.json"):
+                raise BrokenPromiseError(f"{path} still holds credentials")
 
     def state(self) -> tuple[object, ...]:
         """Return all that a run which has nothing to do must leave alone."""

@@ -33,7 +33,7 @@ SCHEDULES = int(os.environ.get("SLIPWAY_MODEL_SCHEDULES", "10000"))
 SHARDS = 10
 
 # Within so many schedules every broken engine has to be caught.
-ENOUGH = 500
+ENOUGH = 3000
 
 # A release makes about a hundred calls; what is beyond its last one never strikes.
 CALLS = st.integers(1, 130)
@@ -93,9 +93,9 @@ class Server(RuleBasedStateMachine):
             assert serving is not None
             assert serving.id.partition("-")[2] == tag
 
-    @rule(state=st.sampled_from(["exited", "restarting"]))
-    def web_dies(self, state: str) -> None:
-        self.world.kill_web(state)
+    @rule(state=st.sampled_from(["exited", "restarting"]), for_good=st.booleans())
+    def web_dies(self, state: str, for_good: bool) -> None:  # noqa: FBT001 - drawn by its name
+        self.world.kill_web(state, for_good=for_good)
 
     @rule(seconds=st.sampled_from([-1e6, -5.0, 5.0, 1e6]))
     def clock_jumps(self, seconds: float) -> None:
@@ -134,7 +134,7 @@ def run(machine: type[Server], schedules: int, *phases: Phase) -> None:
     """Let a machine live through a number of schedules."""
     profile = settings(
         max_examples=schedules,
-        stateful_step_count=5,
+        stateful_step_count=4,
         deadline=None,
         database=None,
         phases=phases,
