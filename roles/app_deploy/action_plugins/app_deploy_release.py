@@ -71,20 +71,23 @@ class ActionModule(ActionBase):  # type: ignore[misc] # Ansible ships no types
 
     def _begin(self, task_vars: dict[str, Any] | None) -> dict[str, Any]:
         """Start the release, with this very engine on the server and no other release running; or say why not."""
-        began = time.monotonic()
-        answer = self._deploy()
-        if "stale" in answer:
-            installed = self._execute_module(module_args=dict(self._task.args), task_vars=task_vars)
-            if installed.get("failed"):
-                return dict(installed)
-            answer = self._deploy()
-        while "waiting" in answer:
-            self._say(answer["waiting"])
-            answer = self._deploy(time.monotonic() - began)
-        if "stale" in answer:
-            why = (str(answer.get("stderr", "")).strip().splitlines() or ["no reason given"])[-1]
-            return {"error": f"the engine does not start on the server: {why}"}
-        return answer
+        began, waited, fresh = time.monotonic(), 0.0, False
+        while True:
+            answer = self._deploy(waited)
+            if "waiting" in answer:
+                self._say(answer["waiting"])
+                # The release that is waited for may bring another engine.
+                waited, fresh = time.monotonic() - began, False
+            elif "stale" not in answer:
+                return answer
+            elif fresh:
+                why = (str(answer.get("stderr", "")).strip().splitlines() or ["no reason given"])[-1]
+                return {"error": f"the engine does not start on the server: {why}"}
+            else:
+                installed = self._execute_module(module_args=dict(self._task.args), task_vars=task_vars)
+                if installed.get("failed"):
+                    return dict(installed)
+                fresh = True
 
     def _check(self, task_vars: dict[str, Any] | None) -> dict[str, Any]:
         """Ask what would happen."""

@@ -97,8 +97,8 @@ from ansible.module_utils.basic import AnsibleModule
 PACKAGE = "ansible.module_utils.slipway"
 PARTS = (
     *("__init__", "api", "backups", "budget", "cli", "compose", "console", "docker", "docker_cli", "envfile"),
-    *("errors", "explain", "hold", "host", "journal", "lock", "migrations", "plan", "preflight", "process"),
-    *("proxy", "request", "rollback", "rollout", "site"),
+    *("errors", "explain", "found", "hold", "host", "journal", "lock", "migrations", "plan", "preflight"),
+    *("process", "proxy", "request", "rollback", "rollout", "site"),
 )
 START = "import sys\nfrom slipway.cli import main\nsys.exit(main())\n"
 
@@ -117,6 +117,7 @@ def _sent_along() -> None:
         envfile,
         errors,
         explain,
+        found,
         hold,
         host,
         journal,

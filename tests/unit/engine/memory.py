@@ -154,27 +154,28 @@ class MemoryDocker:
         return text
 
     def pull(self, reference: str, timeout: float) -> Image:
-        tag = reference.rpartition(":")[2]
-        if "@" in reference:
-            tag = next((name for name, like in self.registry.items() if like.get("digest") == tag), tag)
-        if reference in self.images:
-            return Image(reference, self.registry[tag].get("revision", ""))
+        pinned = self.resolve(reference, timeout)
+        tag = pinned.rpartition(":")[2]
+        if pinned in self.images:
+            return Image(pinned, self.registry[tag].get("revision", ""))
         if self.registry_down:
             raise ReleaseError(explain_pull(reference, "connection refused"))
         if tag not in self.registry:
             raise ReleaseError(explain_pull(reference, "manifest unknown"))
-        pinned = f"{repository(reference)}@sha256:{tag}"
-        # The tag stands for the digest here, so that whoever holds a container finds what its image is like.
         self.images.add(pinned)
         self.calls.append(f"pull {tag}")
         return Image(pinned, self.registry[tag].get("revision", ""))
 
     def resolve(self, reference: str, timeout: float) -> str:
-        if "@" not in reference and self.registry_down:
+        tag = reference.rpartition(":")[2]
+        if "@" in reference:
+            tag = next((name for name, like in self.registry.items() if like.get("digest") == tag), tag)
+        elif self.registry_down:
             raise ReleaseError(explain_pull(reference, "connection refused"))
-        if "@" not in reference and reference.rpartition(":")[2] not in self.registry:
+        elif tag not in self.registry:
             raise ReleaseError(explain_pull(reference, "manifest unknown"))
-        return f"{repository(reference)}@sha256:{reference.rpartition(':')[2]}"
+        # The tag stands for the digest here, so that whoever holds a container finds what its image is like.
+        return f"{repository(reference)}@sha256:{tag}"
 
     def containers(self, project: str) -> list[Container]:
         return list(self.found.values())
@@ -193,6 +194,7 @@ class MemoryDocker:
                 name=f"shop-{name}-1",
                 service=name,
                 state="created",
+                image=definition["image"],
                 address=f"10.0.0.{self.addresses}",
                 labels={
                     **(definition.get("labels") or {}),

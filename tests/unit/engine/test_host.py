@@ -31,6 +31,17 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
     assert [item.name for item in tmp_path.iterdir()] == ["a"]
 
 
+def test_what_a_crash_left_of_a_write_goes_with_the_next_one(tmp_path: Path) -> None:
+    (tmp_path / ".a.yml.tmp").write_text("half a fi")
+    RealFiles().write(str(tmp_path / "a.yml"), "text", 0o644)
+    assert RealFiles().names(str(tmp_path)) == ["a.yml"]
+    assert (tmp_path / "a.yml").read_text() == "text"
+
+
+def test_a_directory_that_is_not_there_has_no_names(tmp_path: Path) -> None:
+    assert RealFiles().names(str(tmp_path / "none")) == []
+
+
 def test_a_torn_line_of_the_journal_swallows_nothing(tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
     journal = Journal(str(path), RealFiles(), RealClock())
@@ -47,8 +58,8 @@ def test_the_journal_forgets_the_oldest_releases(tmp_path: Path) -> None:
     for number in range(5):
         journal.write(f"{number}-a", "begin")
         journal.write(f"{number}-a", "end", outcome="live")
-    journal.keep(2)
-    assert [release.id for release in journal.releases()] == ["3-a", "4-a"]
+    journal.keep(2, ["1-a"])
+    assert [release.id for release in journal.releases()] == ["1-a", "3-a", "4-a"]
 
 
 def test_the_lock_names_its_holder_and_dies_with_it(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from slipway import cli, hold
+from slipway import cli, found, hold
 from slipway.errors import ReleaseError
 from slipway.host import RealFiles
 from slipway.lock import Busy, Lock
@@ -146,7 +146,8 @@ def test_a_hold_that_comes_while_waiting_counts(site: Site, monkeypatch: pytest.
 def served(site: Site) -> Site:
     """A site on which a release is live."""
     wanted = request()
-    site.journal.write("1-sha-aaaaaaa", "begin", app="shop", tag=wanted.tag)
+    facts = {"app": "shop", "tag": wanted.tag, "sha": "a" * 40, **found.facts(wanted, "blue")}
+    site.journal.write("1-sha-aaaaaaa", "begin", **facts)
     site.journal.write("1-sha-aaaaaaa", "end", outcome="live")
     site.keep_request("1-sha-aaaaaaa", wanted)
     return site

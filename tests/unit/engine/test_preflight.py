@@ -426,3 +426,17 @@ class _Silent:
 
     def close(self) -> None:
         pass
+
+
+def test_what_no_release_needs_any_more_goes_before_the_disk_is_asked(
+    memory: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that a full disk heals by itself."""
+    for letter in "abc":
+        Rollout(memory.site, request(f"sha-{letter * 7}", limits={"retain": 5})).run()
+    room = 4 * memory.docker.size
+    monkeypatch.setattr(
+        memory.machine, "disk", lambda _: Disk(1, room - len(memory.docker.images) * memory.docker.size)
+    )
+    assert only(found(memory, request("sha-ddddddd"))).startswith("not enough disk space")
+    assert Rollout(memory.site, request("sha-ddddddd", limits={"retain": 1})).run() == "live"

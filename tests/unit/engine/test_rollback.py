@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from typing import Any
 
 import pytest
 from slipway import hold
-from slipway.cli import again
+from slipway.cli import again, site_of_live, status
 from slipway.docker import Ended
 from slipway.errors import ReleaseError
 from slipway.journal import live as serving
@@ -273,3 +274,44 @@ def test_the_live_tag_again_starts_a_database_that_has_stopped(migrated: Memory)
     migrated.docker.found["db"] = dataclasses.replace(migrated.docker.found["db"], state="exited")
     again_with(migrated, "c", REVISIONS)
     assert "db" in migrated.running()
+
+
+def forget(memory: Memory, *events: tuple[str, str]) -> None:
+    """Lose lines of the journal: those of a release, or its events of one kind."""
+    path = memory.site.journal.path
+    lines = [json.loads(line) for line in memory.files.files[path].splitlines()]
+    left = [line for line in lines if (line["release"], line["event"]) not in events]
+    memory.files.files[path] = "".join(json.dumps(line) + "\n" for line in left)
+
+
+def test_going_back_is_from_what_serves_even_if_the_journal_has_lost_that(memory: Memory) -> None:
+    forget(memory, ("3-sha-ccccccc", "commit"), ("3-sha-ccccccc", "end"))
+    assert check(memory.site, wish({}))["actions"] == [
+        "all traffic would go back from 3-sha-ccccccc to 2-sha-bbbbbbb"
+    ]
+    assert status(memory.site)["live"]["release"] == "3-sha-ccccccc"
+    back(memory)
+    assert memory.serving() == "4-sha-bbbbbbb"
+
+
+def test_a_lost_journal_leaves_nothing_to_go_back_to_but_the_next_tag_can_be_deployed(memory: Memory) -> None:
+    del memory.files.files[memory.site.journal.path]
+    with pytest.raises(ReleaseError, match="cannot go back: no release served before this one"):
+        back(memory)
+    assert site_of_live(memory.site).app == "shop"
+    assert again(memory.site, "sha-ddddddd").tag == "sha-ddddddd"
+
+
+def test_a_release_whose_images_nobody_knows_is_passed_over(memory: Memory) -> None:
+    forget(memory, ("2-sha-bbbbbbb", "fact"))
+    back(memory)
+    assert memory.serving() == "4-sha-aaaaaaa"
+
+
+def test_what_is_gone_back_to_is_not_pruned_before(memory: Memory) -> None:
+    """Each release keeps as many as its own request says, and that is an older one here."""
+    path = f"{memory.site.release_directory('1-sha-aaaaaaa')}/request.json"
+    memory.files.files[path] = memory.files.files[path].replace('"retain": 5', '"retain": 1')
+    memory.docker.registry_down = True
+    back(memory, to="1-sha-aaaaaaa")
+    assert memory.serving() == "4-sha-aaaaaaa"

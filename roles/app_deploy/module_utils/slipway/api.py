@@ -87,6 +87,7 @@ def _container(raw: dict[str, Any]) -> Container:
         health="starting" if "health: starting" in raw["Status"] else health,
         address=_address(raw),
         labels=raw["Labels"],
+        image=raw["Image"],
     )
 
 

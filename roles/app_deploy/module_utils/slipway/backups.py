@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from .errors import ReleaseError
-from .journal import LIVE
+from .journal import LIVE, moment
 from .migrations import failed
 
 if TYPE_CHECKING:
@@ -79,10 +79,10 @@ def expired(releases: list[Release], days: int, now: str) -> list[str]:
         return []
     served = [release.id for release in releases if release.outcome == LIVE]
     safe = {dumped[-1].id, *served[-2:]}
-    oldest = _time(now) - timedelta(days=days)
-    return [item.id for item in dumped if item.id not in safe and _time(item.facts["began"]) < oldest]
-
-
-def _time(text: str) -> datetime:
-    # Python 3.10 does not know the Z.
-    return datetime.fromisoformat(text.replace("Z", "+00:00"))
+    present = moment(now)
+    if present is None:
+        return []
+    oldest = present - timedelta(days=days)
+    # Of a release whose lines in the journal were lost, nobody knows when it began: its dump goes with it.
+    began = {item.id: moment(item.facts.get("began")) or present for item in dumped}
+    return [item.id for item in dumped if item.id not in safe and began[item.id] < oldest]

@@ -14,7 +14,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import VERSION, compose, console, hold, plan, preflight, rollback, rollout
+from . import VERSION, compose, console, found, hold, plan, preflight, rollback, rollout
 from .errors import ReleaseError
 from .journal import LIVE, NOTHING_TO_DO, live
 from .process import Caller, follow, lock_of, real_site, start
@@ -34,18 +34,18 @@ def check(site: Site, request: Request) -> dict[str, Any]:
             Path(staging, name).write_text(text, encoding="utf-8")
         Path(staging, ".env").write_text(request.env, encoding="utf-8")
         site.docker.login(request.registry, f"{staging}/docker")
-        found = preflight.look(site, request, staging)
+        answer = preflight.look(site, request, staging)
         held = hold.read(site)
-        found.notes[:0] = [hold.told(held)] if held else []
-        found.refuse(*found.notes)
-        model, pinned = found.model, found.pinned
+        answer.notes[:0] = [hold.told(held)] if held else []
+        answer.refuse(*answer.notes)
+        model, pinned = answer.model, answer.pinned
         work = plan.make(site, request, model, pinned)
         derived = compose.derive(model, request, work.colour, "", pinned)
         changed = plan.drift(site, request, derived, work.containers)
         return {
             "changed": not work.nothing_to_do,
             "actions": plan.actions(request, work),
-            "notes": [*found.notes, *plan.notes(request, model, changed, work.apply)],
+            "notes": [*answer.notes, *plan.notes(request, model, changed, work.apply)],
             "diff": plan.diff(site, request, work),
         }
     finally:
@@ -54,7 +54,7 @@ def check(site: Site, request: Request) -> dict[str, Any]:
 
 def status(site: Site) -> dict[str, Any]:
     """Tell what serves, what is being done, and how the last attempts ended."""
-    releases = site.journal.releases()
+    releases = found.releases(site)
     serving = live(releases)
     app = str(releases[-1].facts.get("app", site.app)) if releases else site.app
     containers = [
@@ -257,15 +257,16 @@ def site_of_live(site: Site) -> Site:
     Raises:
         ReleaseError: nothing has been live here yet.
     """
-    serving = live(site.journal.releases())
+    serving = live(found.releases(site))
     if serving is None:
         raise ReleaseError("nothing is live here yet: deploy once with deploy.yml")
-    return real_site(site.directory, str(serving.facts["app"]))
+    kept = site.kept_request(serving.id)
+    return real_site(site.directory, str(serving.facts.get("app") or (kept.app if kept else site.app)))
 
 
 def again(site: Site, tag: str, wait: int = 0) -> Request:
     """Make a request for another tag out of the live release's."""
-    serving = live(site.journal.releases())
+    serving = live(found.releases(site))
     kept = site.kept_raw(serving.id) if serving else None
     if kept is None:
         raise ReleaseError("the files of the live release are gone: deploy once with deploy.yml")

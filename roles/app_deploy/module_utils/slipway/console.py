@@ -28,8 +28,9 @@ def show(command: str, answer: dict[str, Any]) -> None:
 def status(answer: dict[str, Any]) -> None:
     """Show what serves, what is being done, and how the last attempts ended."""
     serving = answer["live"]
+    since = serving.get("began", "an unknown time") if serving else ""
     print(
-        f"{answer['app']}: {serving['release'] + ' serves since ' + serving['began'] if serving else 'nothing is live'}"
+        f"{answer['app']}: {serving['release'] + ' serves since ' + since if serving else 'nothing is live'}"
     )
     if answer["busy"]:
         print(f"a release is running now: {answer['holder']}")

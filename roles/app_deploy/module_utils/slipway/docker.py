@@ -24,6 +24,7 @@ class Container:
         health: ``healthy``, ``unhealthy``, ``starting``, or empty without a health check.
         address: its first address on a network; empty while it does not run.
         labels: all its labels.
+        image: the image that it was made from, as it was named then.
     """
 
     id: str
@@ -33,6 +34,7 @@ class Container:
     health: str = ""
     address: str = ""
     labels: dict[str, str] = field(default_factory=dict)
+    image: str = ""
 
     @property
     def running(self) -> bool:

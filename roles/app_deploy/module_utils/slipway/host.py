@@ -5,7 +5,6 @@ Tests put an in-memory machine in their place, so nothing else in the engine may
 
 from __future__ import annotations
 
-import contextlib
 import http.client
 import ipaddress
 import os
@@ -13,7 +12,6 @@ import shutil
 import socket
 import ssl
 import sys
-import tempfile
 import threading
 import time
 from dataclasses import dataclass
@@ -69,6 +67,9 @@ class Files(Protocol):
 
     def size(self, path: str) -> int:
         """Return a file's length in bytes; 0 where there is no such file."""
+
+    def names(self, path: str) -> list[str]:
+        """Return the names in a directory, sorted; none where there is no such directory."""
 
 
 @dataclass(frozen=True)
@@ -167,19 +168,19 @@ class RealFiles:
     def write(self, path: str, text: str, mode: int, scratch: str = "") -> None:
         """See `Files.write`."""
         target = Path(path)
-        handle, name = tempfile.mkstemp(
-            dir=scratch or target.parent, prefix=f".{target.name}.", suffix=".tmp"
-        )
+        # Always the same name: what a crash leaves is replaced by the next write instead of being joined by it.
+        name = Path(scratch or target.parent, f".{target.name}.tmp")
+        name.unlink(missing_ok=True)
+        handle = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             with os.fdopen(handle, "w", encoding="utf-8") as stream:
                 stream.write(text)
                 stream.flush()
                 os.fchmod(stream.fileno(), mode)
                 os.fsync(stream.fileno())
-            Path(name).replace(target)
+            name.replace(target)
         except BaseException:
-            with contextlib.suppress(FileNotFoundError):
-                Path(name).unlink()
+            name.unlink(missing_ok=True)
             raise
         _sync_directory(target.parent)
 
@@ -225,6 +226,11 @@ class RealFiles:
         """See `Files.size`."""
         target = Path(path)
         return target.stat().st_size if target.exists() else 0
+
+    def names(self, path: str) -> list[str]:
+        """See `Files.names`."""
+        target = Path(path)
+        return sorted(item.name for item in target.iterdir()) if target.is_dir() else []
 
 
 class RealHttp:

@@ -6,10 +6,14 @@ The journal is the only state of the engine besides the proxy's file. Reading it
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from .host import Clock, Files
 
 # How a release ended.
@@ -68,7 +72,23 @@ def fold(events: list[dict[str, Any]]) -> list[Release]:
         elif kind == "end":
             release.outcome = event["outcome"]
             release.facts["ended"] = event["time"]
-    return list(releases.values())
+    # By number: of a release whose lines were lost, the journal may have been told again only later.
+    return sorted(releases.values(), key=lambda release: number(release.id))
+
+
+def moment(told: object) -> datetime | None:
+    """Read a time that the clock told; None where that is no time."""
+    try:
+        # Python 3.10 does not know the Z.
+        return datetime.fromisoformat(str(told).replace("Z", "+00:00")).astimezone(timezone.utc)
+    except ValueError:
+        return None
+
+
+def number(release: str) -> int:
+    """Return the number that a release's id begins with; 0 where there is none."""
+    found = re.match(r"\d+", release)
+    return int(found.group()) if found else 0
 
 
 class Journal:
@@ -113,13 +133,18 @@ class Journal:
         """Read all releases, oldest first."""
         return fold(self.events())
 
-    def keep(self, count: int) -> None:
-        """Forget all but the newest ``count`` releases, in one atomic replacement."""
+    def keep(self, count: int, always: Collection[str] = ()) -> None:
+        """Forget old releases, in one atomic replacement.
+
+        Args:
+            count: how many of the newest ones stay.
+            always: those that stay however old they are.
+        """
         events = self.events()
         names = list(dict.fromkeys(event["release"] for event in events))
-        if len(names) <= count:
+        kept = {*names[-count:], *always}
+        if kept.issuperset(names):
             return
-        kept = set(names[-count:])
         text = "".join(json.dumps(event) + "\n" for event in events if event["release"] in kept)
         self._files.write(self.path, text, 0o600)
 

@@ -87,7 +87,9 @@ def notes(request: Request, model: Model, changed: list[str], applied: list[str]
 def make(site: Site, request: Request, model: Model, pinned: Mapping[str, str]) -> Plan:
     """Work out a release from the model, the images by digest and what is on the host."""
     serving = live(site.journal.releases())
-    colour = compose.other(serving.facts["colour"] if serving else "")
+    shown = proxy.shown(site.files.read(site.proxy_file) or "")
+    # Never the colour that gets the requests, whatever the journal says.
+    colour = compose.other(shown[1] if shown else serving.facts["colour"] if serving else "")
     routing = proxy.render(request, "", "")
     fingerprint = compose.fingerprint(model, request, pinned, routing)
     containers = site.docker.containers(request.app)

@@ -7,12 +7,13 @@ domains are asked over the network, the latter for a second at most.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from . import compose, plan
 from .errors import ReleaseError
+from .journal import moment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -125,17 +126,9 @@ def _resolve(site: Site, request: Request, found: Found, images: dict[str, str])
     return {name: told[reference] for name, reference in images.items()}
 
 
-def _time(text: str) -> datetime | None:
-    """Read a time of the journal."""
-    try:
-        return datetime.fromisoformat(text.replace("Z", "+00:00")).astimezone(timezone.utc)
-    except ValueError:
-        return None
-
-
 def clock(site: Site, own: str) -> list[str]:
     """Compare the clock with what it said last; certificates, logs and the age of backups depend on it."""
-    now = _time(site.clock.now())
+    now = moment(site.clock.now())
     if now is None:
         return []
     mend = "see `timedatectl` on this server"
@@ -146,7 +139,7 @@ def clock(site: Site, own: str) -> list[str]:
     for event in site.journal.events():
         if event["release"] == own:
             break
-        last = _time(str(event.get("time"))) or last
+        last = moment(event.get("time")) or last
     if last is not None and now < last - CLOCK_STEP:
         line = (
             f"the clock of this server says {now:%Y-%m-%d %H:%M:%S}, but a release wrote at {last:%Y-%m-%d %H:%M:%S}: "

@@ -7,6 +7,7 @@ See https://doc.traefik.io/traefik/reference/routing-configuration/other-provide
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 from .compose import coloured
@@ -90,6 +91,18 @@ def render(request: Request, colour: str, release: str) -> dict[str, Any]:
             "serversTransports": {"release": {"forwardingTimeouts": {"idleConnTimeout": f"{IDLE_SECONDS}s"}}},
         }
     }
+
+
+def shown(text: str) -> tuple[str, str] | None:
+    """Return the release and the colour that a configuration sends all traffic to; None where it tells of none."""
+    found = re.match(r"# Written by slipway for release (\S+);[^\n]*\n", text)
+    if not found:
+        return None
+    try:
+        target = next(iter(json.loads(text[found.end() :])["http"]["services"]))
+    except (ValueError, KeyError, TypeError, StopIteration):
+        return None
+    return found.group(1), str(target).rpartition("-")[2]
 
 
 def dump(config: dict[str, Any], release: str) -> str:

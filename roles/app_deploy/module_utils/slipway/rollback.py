@@ -10,7 +10,7 @@ import contextlib
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
-from . import hold, migrations, preflight
+from . import found, hold, migrations, preflight
 from .errors import ReleaseError
 from .journal import LIVE, live
 from .request import Backup, Migrations, Registry
@@ -75,23 +75,23 @@ def choose(site: Site, asked: Wish) -> Release:
     Raises:
         ReleaseError: there is none, or it must not be.
     """
-    releases = site.journal.releases()
+    releases = found.releases(site)
     serving = live(releases)
     if serving is None:
         raise ReleaseError("nothing is live here, so there is nothing to go back from: deploy a tag")
     served = [item for item in reversed(releases) if item.outcome == LIVE and item.id != serving.id]
     if asked.to:
-        found = [item for item in served if asked.to in (item.id, item.facts.get("tag"))]
-        if not found and asked.to in (serving.id, serving.facts.get("tag")):
+        fit = [item for item in served if asked.to in (item.id, item.facts.get("tag"))]
+        if not fit and asked.to in (serving.id, serving.facts.get("tag")):
             raise ReleaseError(f"{asked.to} is live already: there is nothing to go back to")
         missing = f"{asked.to[:80]!r} never served here"
     else:
-        found = [item for item in served if not bad(item, releases) and not same(item, serving)]
+        fit = [item for item in served if not bad(item, releases) and not same(item, serving)]
         missing = "no release served before this one, or each was left for a better one"
-    kept = [item for item in found if site.kept_request(item.id) is not None]
+    kept = [item for item in fit if complete(site, item)]
     if not kept:
-        names = ", ".join(item.id for item in served if site.kept_request(item.id) is not None) or "none"
-        gone = f"the files of {found[0].id} are gone (app_deploy_limits.retain)" if found else missing
+        names = ", ".join(item.id for item in served if complete(site, item)) or "none"
+        gone = f"the files of {fit[0].id} are gone (app_deploy_limits.retain)" if fit else missing
         raise ReleaseError(
             f"cannot go back: {gone}; on this host: {names}; any other tag can be deployed (deploy.yml)"
         )
@@ -109,7 +109,7 @@ def choose(site: Site, asked: Wish) -> Release:
 
 def check(site: Site, asked: Wish) -> dict[str, Any]:
     """Say what a rollback would do; touch nothing."""
-    target, serving = choose(site, asked), live(site.journal.releases())
+    target, serving = choose(site, asked), live(found.releases(site))
     left = serving.id if serving else "nothing"
     held = hold.read(site)
     return {
@@ -117,6 +117,12 @@ def check(site: Site, asked: Wish) -> dict[str, Any]:
         "actions": [f"all traffic would go back from {left} to {target.id}"],
         "notes": [hold.told(held)] if held else [],
     }
+
+
+def complete(site: Site, release: Release) -> bool:
+    """Whether all is there that a release is made of: its files, and the names of its images."""
+    kept = site.kept_request(release.id)
+    return kept is not None and {item.name for item in kept.services} <= set(release.facts.get("pinned", {}))
 
 
 def bad(release: Release, releases: Sequence[Release]) -> bool:
@@ -181,6 +187,7 @@ class Rollback(Rollout):
         super().__init__(
             site, replace(self.kept, migrations=Migrations(), backup=Backup(), registry=Registry())
         )
+        self.needed = {self.target.id}
 
     def preflight(self) -> None:
         """Write the release's own files, as they were kept, and tell of what may stand in the way.
@@ -191,12 +198,12 @@ class Rollback(Rollout):
         self.note(f"going back to {self.target.id}")
         self.site.keep_request(self.id, self.kept)
         self.pinned = dict(self.target.facts["pinned"])
-        found = preflight.look(self.site, self.request, self.staging, self.id, self.pinned)
-        if not found.model:
-            found.refuse()
-        for line in [*found.findings, *found.notes]:
+        answer = preflight.look(self.site, self.request, self.staging, self.id, self.pinned)
+        if not answer.model:
+            answer.refuse()
+        for line in [*answer.findings, *answer.notes]:
             self.note(line)
-        self.model = found.model
+        self.model = answer.model
 
     def pull(self) -> None:
         """Take the very images that it ran; they are on this host, so that no registry is asked."""

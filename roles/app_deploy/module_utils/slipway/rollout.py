@@ -8,18 +8,19 @@ undone: what is left is tidying up.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
-import re
 from typing import TYPE_CHECKING, Any
 
 from . import backups, budget, compose, envfile, plan, preflight, proxy
 from .docker import Stack
 from .errors import ReleaseError
-from .journal import FAILED, LIVE, NOTHING_TO_DO, live
+from .found import adopt, facts, next_id, revision_in
+from .journal import FAILED, LIVE, NOTHING_TO_DO, live, number
 from .migrations import Migration
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     from .compose import Model
     from .docker import Container, Image
@@ -51,7 +52,7 @@ class Rollout:
         self.site = site
         self.request = request
         self.journal = site.journal
-        self.id = next_id(self.journal.releases(), request.tag)
+        self.id = next_id(site, request.tag)
         self.staging = site.release_directory(self.id)
         self.model: Model = {}
         self.pinned: dict[str, str] = {}
@@ -59,6 +60,9 @@ class Rollout:
         # What the proxy had counted for the old version when the new one started, and for both at the switch.
         self.began = self.switched = self.fresh = budget.Counts()
         self.told: set[str] = set()
+        self.recovered = False
+        # Releases that this one needs, so that they must not be pruned.
+        self.needed: set[str] = set()
 
     # The way of a release.
 
@@ -76,6 +80,9 @@ class Rollout:
         self.journal.write(self.id, "begin", **who)
         try:
             self.recover()
+            self.recovered = True
+            # A release that was cut off could not do so, and a full disk may be why.
+            self.prune(attempts=1)
             with self.stage("preflight"):
                 self.preflight()
             with self.stage("pull"):
@@ -103,7 +110,7 @@ class Rollout:
                 self.switch(work)
             with self.stage("watch"):
                 self.watch(stack, work)
-            self.journal.write(self.id, "commit")
+            self.commit()
         except Exception as error:
             self.fail(error)
             raise
@@ -114,19 +121,57 @@ class Rollout:
 
     def recover(self) -> None:
         """Finish or undo what something ended half way; the lock says that nobody is at it now."""
-        for release in self.journal.releases():
-            if "ended" in release.facts or release.id == self.id:
+        for name in self.site.files.names(f"{self.site.directory}/releases"):
+            # Credentials of one that could not forget them itself.
+            self.site.files.remove_tree(f"{self.site.release_directory(name)}/docker")
+        if told := adopt(self.site, self.request):
+            self.note(told)
+        releases = self.journal.releases()
+        serving = live(releases)
+        for release in releases:
+            if release.facts.get("undone", "ended" in release.facts) or release.id == self.id:
                 continue
-            if release.outcome == LIVE:
+            if release is serving:
                 self.note(f"release {release.id} was cut off after its switch: tidying up after it")
-                retire(self.site, self.request.app, keep=release.id)
+                self.put_right(lambda: restore(self.site, self.request, serving), serving)
+                self.journal.write(release.id, "end", outcome=LIVE)
+            elif release.outcome == LIVE:
+                # Another one went live after it: only the line that says how it ended is lost.
                 self.journal.write(release.id, "end", outcome=LIVE)
             else:
                 self.note(f"release {release.id} was cut off in stage {release.stage or 'begin'}: undoing it")
-                undo(self.site, self.request, release.id)
-                self.journal.write(
-                    release.id, "end", outcome=FAILED, error=f"cut off in stage {release.stage}"
-                )
+                if not self.put_right(functools.partial(undo, self.site, self.request, release.id), serving):
+                    continue
+                error = release.facts.get("error") or f"cut off in stage {release.stage or 'begin'}"
+                self.journal.write(release.id, "end", outcome=FAILED, error=error, undone=True)
+        if serving is None:
+            return
+        shown = proxy.shown(self.site.files.read(self.site.proxy_file) or "")
+        if (
+            shown is None
+            or shown[0] != serving.id
+            or running_besides(self.site, self.request.app, serving.id)
+        ):
+            self.note(f"release {serving.id} is live, but does not serve alone: putting that right")
+            self.put_right(lambda: restore(self.site, self.request, serving), serving)
+
+    def put_right(self, how: Callable[[], None], serving: Release | None) -> bool:
+        """Put things right, or go on where the live release cannot come back: another one serves, or none.
+
+        Raises:
+            ReleaseError: the proxy does not do as its file says, so nobody knows what it is safe to replace.
+        """
+        try:
+            how()
+        except ReleaseError as error:
+            shown = proxy.shown(self.site.files.read(self.site.proxy_file) or "")
+            if serving is None or (shown and shown[0] == serving.id):
+                raise
+            self.note(
+                f"{error}; {shown[0] if shown else 'nothing'} serves until this release takes its place"
+            )
+            return False
+        return True
 
     def preflight(self) -> None:
         """Write the release's own files, and ask whether anything stands in its way."""
@@ -141,11 +186,14 @@ class Rollout:
 
     def pull(self) -> None:
         """Fetch every image by its digest; from preflight on, a tag that moves changes nothing."""
-        pulled: dict[str, Image] = {}
-        for name, reference in self.pinned.items():
-            if reference not in pulled:
-                pulled[reference] = self.site.docker.pull(reference, self.request.limits.pull)
-            self.images[name] = pulled[reference]
+        # Before they are here, or nobody would know which images to remove again.
+        self.journal.write(self.id, "fact", pinned=self.pinned)
+        limit = self.request.limits.pull
+        pulled = {
+            reference: self.site.docker.pull(reference, limit)
+            for reference in dict.fromkeys(self.pinned.values())
+        }
+        self.images = {name: pulled[reference] for name, reference in self.pinned.items()}
 
     def accessories(self, stack: Stack, work: Plan) -> None:
         """Start what is absent or stopped; recreate only what was asked for by name."""
@@ -294,16 +342,54 @@ class Rollout:
         self.confirm(self.id, self.request)
 
     def stop_singletons(self, release: Release | None) -> None:
-        """Stop what may exist only once, before its successor starts."""
-        if release is None:
-            return
-        names = release.facts.get("singletons", [])
-        for container in self.site.docker.containers(self.request.app):
-            if container.service in names and container.running:
+        """Stop what may exist only once, before its successor starts, whatever release it is of."""
+        names = set(release.facts.get("singletons", [])) if release else set()
+        for service in self.request.singletons:
+            names |= {compose.coloured(service.name, colour) for colour in compose.COLOURS}
+        for container in running_besides(self.site, self.request.app, self.id):
+            if container.service in names:
                 self.site.docker.stop(container.name)
 
-    def confirm(self, release: str, request: Request) -> None:
-        """Ask through the proxy until it answers with a release, and only with that one."""
+    def wake(self, release: Release, containers: list[Container]) -> None:
+        """Start the web containers of a release that do not run, and wait until they answer.
+
+        Raises:
+            ReleaseError: one is gone, or does not become healthy.
+        """
+        clock, limits = self.site.clock, self.request.limits
+        deadline = clock.monotonic() + limits.gate
+        there = {item.service: item for item in containers if _release_of(item) == release.id}
+        for service in self.request.web:
+            item = there.get(compose.coloured(service.name, release.facts["colour"]))
+            if item is None:
+                raise ReleaseError(f"the container of {service.name} of release {release.id} is gone")
+            if item.running:
+                continue
+            self.site.docker.start(item.name)
+            healthy = 0
+            while healthy < limits.gate_healthy:
+                process = self.site.docker.process(item.name)
+                # Its health path alone is asked: it has passed its gate before.
+                problem = (
+                    "it has ended"
+                    if not process.up
+                    else self.ask(service, process.address, -limits.gate_healthy)
+                )
+                healthy = 0 if problem else healthy + 1
+                if not process.up or (problem and clock.monotonic() >= deadline):
+                    raise ReleaseError(
+                        f"{service.name} of release {release.id} does not become healthy again: {problem}"
+                    )
+                clock.sleep(limits.gate_interval)
+
+    def confirm(self, release: str, request: Request, *, healthy: bool = True) -> None:
+        """Ask through the proxy until it answers with a release, and only with that one.
+
+        Args:
+            release: its id.
+            request: what it was asked with.
+            healthy: whether its answers must be those of a healthy application.
+        """
         clock = self.site.clock
         deadline = clock.monotonic() + request.limits.switch
         service = next(item for item in request.web if item.public)
@@ -318,7 +404,7 @@ class Rollout:
                 )
                 told = answer.headers.get(proxy.HEADER.lower(), "no release")
                 problem = f"it answers {answer.status} for {told}"
-                seen = seen + 1 if told == release and answer.status < 500 else 0
+                seen = seen + 1 if told == release and (answer.status < 500 or not healthy) else 0
             except OSError as error:
                 problem, seen = str(error), 0
             if seen < wanted:
@@ -347,16 +433,19 @@ class Rollout:
     def fail(self, error: Exception) -> None:
         """Undo, and say so in the journal; a failure of the undoing must not hide the first one."""
         serving = live(self.journal.releases())
+        undone = True
         try:
-            undo(self.site, self.request, self.id)
+            # Before it knows what serves, it has done nothing, and must not judge either.
+            if self.recovered:
+                undo(self.site, self.request, self.id)
         except (ReleaseError, OSError) as second:
+            undone = False
             self.note(f"could not put everything back ({second}); the next release will")
         output = error.output if isinstance(error, ReleaseError) else ""
         message = str(error) if isinstance(error, ReleaseError) else f"{type(error).__name__}: {error}"
         output, message = (envfile.hide(text, self.request.secrets) for text in (output, message))
-        self.journal.write(
-            self.id, "end", outcome=FAILED, error=message, output=output, live=serving.id if serving else ""
-        )
+        told = {"error": message, "output": output, "live": serving.id if serving else "", "undone": undone}
+        self.journal.write(self.id, "end", outcome=FAILED, **told)
 
     def watch(self, stack: Stack, work: Plan) -> None:
         """Replace the singletons, and want every new container to stay up for a while.
@@ -409,16 +498,26 @@ class Rollout:
                 f"the new version does worse than the one before: {told}", self.site.docker.logs(names[0], 20)
             )
 
+    def commit(self) -> None:
+        """Make the release the live one: the line in the journal decides."""
+        try:
+            self.journal.write(self.id, "commit")
+        except OSError:
+            # It may stand there all the same, and then every other reader takes the release for live.
+            serving = live(self.journal.releases())
+            if serving is None or serving.id != self.id:
+                raise
+
     def finish(self, work: Plan) -> None:
         """Let the old version end its requests, stop it, keep it for a rollback, and tidy up."""
         try:
             if work.live is not None:
                 with self.stage("drain"):
                     self.drain(work)
+            if work.live is not None or running_besides(self.site, self.request.app, self.id):
                 with self.stage("retire"):
                     retire(self.site, self.request.app, keep=self.id)
             self.prune()
-            self.journal.keep(JOURNAL_KEEPS)
         except (ReleaseError, OSError) as error:
             # The release is live, and stays it; whatever is left, the next one tidies up.
             self.note(f"could not tidy up: {error}")
@@ -440,29 +539,46 @@ class Rollout:
         old = [item for item in work.containers if item.service in ports and item.running]
         return sum(self.site.docker.connections(item.name, ports[item.service]) for item in old)
 
-    def prune(self) -> None:
-        """Remove what only releases before the kept ones needed; trouble here is told, not fatal."""
+    def prune(self, attempts: int = 0) -> None:
+        """Remove what no kept release needs.
+
+        Args:
+            attempts: of how many attempts before this one the images stay, though they failed: they may be tried again.
+        """
         releases = self.journal.releases()
         served = [release.id for release in releases if release.outcome == LIVE]
-        kept = {*served[-self.request.limits.retain :], self.id}
+        kept = {*served[-self.request.limits.retain :], self.id, *self.needed}
+        others = [item for item in releases if item.id != self.id and item.outcome != NOTHING_TO_DO]
         images = {
             image
             for release in releases
-            if release.id in kept
+            if release.id in kept or release in others[len(others) - attempts :]
             for image in release.facts.get("pinned", {}).values()
         }
+        for image in {
+            image for release in others for image in release.facts.get("pinned", {}).values()
+        } - images:
+            self.site.docker.remove_image(image)
         for release in releases:
-            # Attempts that failed since then stay as well: their backups may be the last ones before a migration.
-            if release.id in kept:
-                break
-            self.site.files.remove_tree(self.site.release_directory(release.id))
-            self.site.files.remove_tree(self.site.backup_file(release.id))
-            self.site.files.remove_tree(backups.unproved(self.site, release.id))
-            for image in set(release.facts.get("pinned", {}).values()) - images:
-                self.site.docker.remove_image(image)
+            if release.id not in kept:
+                self.site.files.remove_tree(self.site.release_directory(release.id))
+        if len(served) >= self.request.limits.retain:
+            # By number, so that what a lost journal knew of goes as well, but not before there is as much again.
+            # Backups of attempts that failed since then stay: they may be the last ones before a migration.
+            oldest = min(map(number, kept))
+            for directory in (f"{self.site.directory}/releases", f"{self.site.directory}/backups"):
+                for name in self.site.files.names(directory):
+                    if number(name) < oldest:
+                        self.site.files.remove_tree(f"{directory}/{name}")
         days = self.request.limits.backup_days
         for name in backups.expired(releases, days, self.site.clock.now()):
             self.site.files.remove_tree(self.site.backup_file(name))
+        # What an image or a container is left of cannot be forgotten either.
+        there = {
+            item.labels.get(compose.LABEL_RELEASE, "")
+            for item in self.site.docker.containers(self.request.app)
+        }
+        self.journal.keep(JOURNAL_KEEPS, {*kept, *there})
 
     # Telling.
 
@@ -494,38 +610,19 @@ class Rollout:
 
     def fact(self, work: Plan) -> None:
         """Journal what undoing, tidying up and a rollback will have to know."""
-        facts: dict[str, Any] = {
-            "colour": work.colour,
+        told: dict[str, Any] = {
             "pinned": work.pinned,
             "fingerprint": work.fingerprint,
             "previous": work.live.id if work.live else "",
-            "web": {
-                compose.coloured(service.name, work.colour): service.port for service in self.request.web
-            },
-            "singletons": [
-                compose.coloured(service.name, work.colour) for service in self.request.singletons
-            ],
             "sha": self.revision(next(service for service in self.request.web if service.public)),
+            **facts(self.request, work.colour),
         }
-        facts["services"] = [*facts["web"], *facts["singletons"]]
-        self.journal.write(self.id, "fact", **facts)
+        self.journal.write(self.id, "fact", **told)
 
     def container_of(self, service: str) -> Container | None:
         """Find a service's container."""
         found = self.site.docker.containers(self.request.app)
         return next((item for item in found if item.service == service), None)
-
-
-def next_id(releases: list[Release], tag: str) -> str:
-    """Name the next release: a number that only grows, and the tag for people."""
-    numbers = [int(found.group()) for release in releases if (found := re.match(r"\d+", release.id))]
-    return f"{max(numbers, default=0) + 1}-{tag}"
-
-
-def revision_in(tag: str) -> str:
-    """Return the commit that a tag of the form ``sha-1a2b3c4`` names; empty for any other tag."""
-    found = re.fullmatch(r"sha-([0-9a-f]{7,40})", tag)
-    return found.group(1) if found else ""
 
 
 def retire(site: Site, app: str, keep: str, spare: Collection[str] = ()) -> None:
@@ -537,11 +634,18 @@ def retire(site: Site, app: str, keep: str, spare: Collection[str] = ()) -> None
         keep: the release that goes on.
         spare: services to leave alone, whatever their release.
     """
-    for container in site.docker.containers(app):
-        release = container.labels.get(compose.LABEL_RELEASE)
-        running = container.state in ("running", "restarting", "paused")
-        if release is not None and release != keep and running and container.service not in spare:
+    for container in running_besides(site, app, keep):
+        if container.service not in spare:
             site.docker.stop(container.name)
+
+
+def running_besides(site: Site, app: str, release: str) -> list[Container]:
+    """List the containers of all releases but one that run, or are about to run again."""
+    return [
+        item
+        for item in site.docker.containers(app)
+        if _release_of(item) not in ("", release) and item.state in ("running", "restarting", "paused")
+    ]
 
 
 def undo(site: Site, request: Request, release: str) -> None:
@@ -551,41 +655,68 @@ def undo(site: Site, request: Request, release: str) -> None:
         ReleaseError: the proxy does not answer with it. All else is put back, and the new web containers go on
             running, because the proxy may still send them requests.
     """
-    serving = live(site.journal.releases())
+    releases = site.journal.releases()
+    serving = live(releases)
+    if not any(item.id == release and item.facts.get("backup") for item in releases):
+        # Half a dump must not look like a whole one.
+        site.files.remove_tree(site.backup_file(release))
+        site.files.remove_tree(backups.unproved(site, release))
+    if any(item.id == release and item.stage in ("pending", "migrate") for item in releases):
+        # A client that was cut off has not ended its one-off container, which would go on changing the schema.
+        site.docker.stop(f"{request.app}-migrate")
     if serving is None:
         # A first release that failed: nothing served before, so nothing must look as if it did.
         site.files.remove_tree(site.proxy_file)
         retire(site, request.app, keep="")
         site.files.remove_tree(site.release_directory(release))
         return
-    stuck = _switch_back(site, serving)
-    retire(site, request.app, keep=serving.id, spare=_web_of(site, release) if stuck else ())
+    restore(site, request, serving)
+    site.files.remove_tree(site.release_directory(release))
+
+
+def restore(site: Site, request: Request, serving: Release) -> None:
+    """Make the live release serve alone, from whatever state things are in.
+
+    Args:
+        site: the application.
+        request: what is wanted now; the live release's own request is taken where it is kept.
+        serving: the live release.
+
+    Raises:
+        ReleaseError: the proxy does not answer with it. All else is put back, and every web container goes on
+            running, because the proxy may still send it requests.
+    """
+    kept = site.kept_request(serving.id) or request
+    stuck = _switch_back(site, kept, serving)
+    web = {compose.coloured(item.name, colour) for item in kept.web for colour in compose.COLOURS}
+    retire(site, request.app, keep=serving.id, spare=web if stuck else ())
     for container in site.docker.containers(request.app):
         if container.service in serving.facts["services"] and not container.running:
             site.docker.start(container.name)
     if stuck:
         raise stuck
-    site.files.remove_tree(site.release_directory(release))
 
 
-def _switch_back(site: Site, serving: Release) -> ReleaseError | None:
-    """Give the proxy the file of the release that served before, if it has another one; return what went wrong."""
-    kept = site.kept_request(serving.id)
-    if kept is None:
-        return ReleaseError(f"the files of release {serving.id} are gone")
-    wanted = proxy.dump(proxy.render(kept, serving.facts["colour"], serving.id), serving.id)
-    if site.files.read(site.proxy_file) == wanted:
+def _switch_back(site: Site, request: Request, serving: Release) -> ReleaseError | None:
+    """Let the proxy send its requests to the live release, and to no other; return what went wrong."""
+    colour = serving.facts["colour"]
+    shown = proxy.shown(site.files.read(site.proxy_file) or "") == (serving.id, colour)
+    if shown and not running_besides(site, request.app, serving.id):
         return None
-    site.switch_proxy(wanted)
+    containers = site.docker.containers(request.app)
+    run = Rollout(site, request)
     try:
-        Rollout(site, kept).confirm(serving.id, kept)
+        if not shown:
+            run.wake(serving, containers)
+            site.switch_proxy(proxy.dump(proxy.render(request, colour, serving.id), serving.id))
+        # A proxy that does not run sends nobody anywhere; it reads the file when it is started.
+        if any(item.service == request.proxy.service and item.running for item in containers):
+            run.confirm(serving.id, request, healthy=False)
     except ReleaseError as error:
         return error
     return None
 
 
-def _web_of(site: Site, release: str) -> Collection[str]:
-    """Name the web services of a release."""
-    found = next((item for item in site.journal.releases() if item.id == release), None)
-    web: dict[str, int] = found.facts.get("web", {}) if found else {}
-    return web
+def _release_of(container: Container) -> str:
+    """Return the release that a container belongs to; empty for an accessory."""
+    return container.labels.get(compose.LABEL_RELEASE, "")
