@@ -148,12 +148,20 @@ class Production:
         self,
         event: str,
         payload: dict[str, Any],
-        *arguments: str,
         workflow: str = "deploy.yml",
         secrets: dict[str, str] | None = None,
         variables: dict[str, str] | None = None,
     ) -> Run:
         """Run a workflow of the repository."""
+        return self.runner(secrets, variables).run(workflow, event, payload, self.actor)
+
+    @property
+    def actor(self) -> str:
+        """Say to act who it is: the run's own token opens the lab's registry for this user alone."""
+        return f"--actor={registry.load().user}"
+
+    def runner(self, secrets: dict[str, str] | None = None, variables: dict[str, str] | None = None) -> Act:
+        """Return what runs the repository's workflows."""
         env = {
             **self.internet.environment(),
             **engine.environment(),
@@ -165,7 +173,7 @@ class Production:
             "UV_CACHE_DIR": str(state.path("cache", "uv")),
             "PIP_CACHE_DIR": str(state.path("cache", "pip")),
         }
-        runner = Act(
+        return Act(
             self.repository,
             self.folder / "work",
             secrets=self.all_secrets() if secrets is None else secrets,
@@ -178,7 +186,6 @@ class Production:
             env=env,
             name=REPOSITORY,
         )
-        return runner.run(workflow, event, payload, f"--actor={registry.load().user}", *arguments)
 
     def built(self, sha: str, **changed: Any) -> dict[str, Any]:  # noqa: ANN401 - whatever GitHub sends
         """Return the event that GitHub sends when a build of main has ended."""
