@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import tempfile
 import time
@@ -14,12 +15,14 @@ from typing import TYPE_CHECKING, Any
 from tests.workflows import compat
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 # On the machine itself, without any container.
 HOST = "-self-hosted"
 RUNNERS = ("ubuntu-24.04", "ubuntu-latest")
 TIMEOUT = 600
+# Seconds between two looks at whether it has ended.
+INTERVAL = 0.05
 # Where packages come from and what certifies them is this machine's business, not the workflow's.
 KEPT = ("PIP_", "UV_", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
 
@@ -93,7 +96,13 @@ class Act:
     name: str = "acme/app"
 
     def run(
-        self, workflow: str, event: str, payload: Mapping[str, Any], *arguments: str, timeout: float = TIMEOUT
+        self,
+        workflow: str,
+        event: str,
+        payload: Mapping[str, Any],
+        *arguments: str,
+        timeout: float = TIMEOUT,
+        cancel: Callable[[], bool] | None = None,
     ) -> Run:
         """Run one workflow.
 
@@ -103,22 +112,28 @@ class Act:
             payload: the event itself; ``repository`` is filled in.
             arguments: more for act.
             timeout: seconds until it is killed.
+            cancel: asked again and again; the run is cancelled, as by a person, when it says so.
         """
         with tempfile.TemporaryDirectory(prefix="slipway-act-") as temporary:
             command = self._command(Path(temporary), workflow, event, payload)
+            printed = Path(temporary, "printed")
             began = time.monotonic()
-            done = subprocess.run(
-                [*command, *arguments],
-                env=environment(self.work / "home"),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                errors="replace",
-                timeout=timeout,
-                check=False,
-            )
-            return read(done.returncode, done.stdout, time.monotonic() - began)
+            with printed.open("wb") as stream:
+                process = subprocess.Popen(
+                    [*command, *arguments],
+                    env=environment(self.work / "home"),
+                    stdin=subprocess.DEVNULL,
+                    stdout=stream,
+                    stderr=subprocess.STDOUT,
+                )
+                while process.poll() is None:
+                    time.sleep(INTERVAL)
+                    if time.monotonic() - began > timeout:
+                        process.kill()
+                    elif cancel is not None and cancel():
+                        process.send_signal(signal.SIGINT)
+                        cancel = None
+            return read(process.returncode, printed.read_text(errors="replace"), time.monotonic() - began)
 
     def _command(self, folder: Path, workflow: str, event: str, payload: Mapping[str, Any]) -> list[str]:
         """Write act's files into a folder and return the command that reads them."""

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import secrets
 import shutil
 import subprocess
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
-
-import pip._internal.models.index as packages
 
 import lab
 from lab import build, engine, keys, play, registry, state
@@ -40,16 +38,21 @@ app_deploy_limits: {{drain: 2, gate: 8}}
 """
 
 
+# Run by the interpreter that made .venv, whose pip scripts/setup.sh uses.
+PACKAGES = """
+import pip._internal.models.index as packages, subprocess, sys, urllib.parse
+asked = [sys.executable, "-m", "pip", "config", "get", "global.index-url"]
+configured = subprocess.run(asked, capture_output=True, text=True).stdout.strip()
+hosts = [urllib.parse.urlsplit(configured).hostname, packages.PyPI.netloc, packages.PyPI.file_storage_domain]
+print(",".join(filter(None, hosts)))
+"""
+
+
 def direct() -> str:
     """Name what the stand-in for the Internet does not answer for: where Python's packages come from."""
-    configured = subprocess.run(
-        [str(compat.ROOT / ".venv/bin/python"), "-m", "pip", "config", "get", "global.index-url"],
-        capture_output=True,
-        text=True,
-        check=False,
-    ).stdout.strip()
-    hosts = [urlsplit(configured).hostname, packages.PyPI.netloc, packages.PyPI.file_storage_domain]
-    return ",".join(["127.0.0.1", "localhost", *filter(None, hosts)])
+    python = os.path.realpath(compat.ROOT / ".venv/bin/python")
+    told = subprocess.run([python, "-c", PACKAGES], check=True, capture_output=True, text=True).stdout.strip()
+    return f"127.0.0.1,localhost,{told}"
 
 
 def sealed() -> dict[str, str]:
@@ -148,12 +151,20 @@ class Production:
         self,
         event: str,
         payload: dict[str, Any],
-        *arguments: str,
         workflow: str = "deploy.yml",
         secrets: dict[str, str] | None = None,
         variables: dict[str, str] | None = None,
     ) -> Run:
         """Run a workflow of the repository."""
+        return self.runner(secrets, variables).run(workflow, event, payload, self.actor)
+
+    @property
+    def actor(self) -> str:
+        """Say to act who it is: the run's own token opens the lab's registry for this user alone."""
+        return f"--actor={registry.load().user}"
+
+    def runner(self, secrets: dict[str, str] | None = None, variables: dict[str, str] | None = None) -> Act:
+        """Return what runs the repository's workflows."""
         env = {
             **self.internet.environment(),
             **engine.environment(),
@@ -165,7 +176,7 @@ class Production:
             "UV_CACHE_DIR": str(state.path("cache", "uv")),
             "PIP_CACHE_DIR": str(state.path("cache", "pip")),
         }
-        runner = Act(
+        return Act(
             self.repository,
             self.folder / "work",
             secrets=self.all_secrets() if secrets is None else secrets,
@@ -178,7 +189,6 @@ class Production:
             env=env,
             name=REPOSITORY,
         )
-        return runner.run(workflow, event, payload, f"--actor={registry.load().user}", *arguments)
 
     def built(self, sha: str, **changed: Any) -> dict[str, Any]:  # noqa: ANN401 - whatever GitHub sends
         """Return the event that GitHub sends when a build of main has ended."""

@@ -199,13 +199,16 @@ def test_a_missing_secret_is_named_before_anything_is_touched(
     ],
     ids=["failed", "cancelled", "pull request", "another branch", "fork"],
 )
-def test_no_other_build_is_deployed(live: Production, changed: dict[str, Any]) -> None:
+def test_no_other_build_is_deployed(
+    live: Production, no_secret_leaked: Check, changed: dict[str, Any]
+) -> None:
     journal = live.journal()
     sha = live.git("rev-parse", "HEAD")
     ended = live.run("workflow_run", live.built(sha, **changed))
     assert ended.jobs == {}
     assert live.journal() == journal
     assert live.internet.requests == []
+    no_secret_leaked(ended)
 
 
 NASTY = '$(touch owned)`touch owned`";touch owned;"\'\n::set-output name=x::y'
@@ -278,6 +281,25 @@ def test_the_version_before_serves_again_by_hand(live: Production, no_secret_lea
     assert f"is live, before it {before['release']}" in description
     assert "## production: ↩️ rolled back" in ended.summary
     no_secret_leaked(ended)
+
+
+def test_a_run_that_is_cancelled_leaves_nothing_that_needs_a_person(live: Production) -> None:
+    """The release goes on by itself on the server; the next plain run finds it done, or finishes or undoes it."""
+    known = len(live.journal())
+
+    def under_way() -> bool:
+        return any(event.get("stage") == "gate" for event in live.journal()[known:])
+
+    sha = live.commit("cancelled half way")
+    live.build(sha)
+    ended = live.runner().run("deploy.yml", "workflow_run", live.built(sha), live.actor, cancel=under_way)
+    assert ended.jobs.get("production") != "success"
+    again = live.run("workflow_run", live.built(sha))
+    assert again.jobs == BOTH, again.log
+    assert live.serving().endswith(f"-sha-{sha[:7]}")
+    unfinished = {event["release"] for event in live.journal() if event["event"] == "begin"}
+    unfinished -= {event["release"] for event in live.journal() if event["event"] == "end"}
+    assert unfinished == set()
 
 
 def test_staging_comes_first_and_production_gets_the_same_digest(

@@ -43,32 +43,41 @@ def test_the_counts_of_one_version_are_read() -> None:
 @pytest.mark.parametrize(
     ("new", "told"),
     [
-        (Counts(100, 1, {0.1: 100}), ""),
-        (Counts(100, 6, {0.1: 100}), ""),  # the old version's one per cent and the five that are allowed
-        (Counts(100, 7, {0.1: 100}), "7 of 100 requests were answered with 5xx (7%, the version before: 1%"),
-        (Counts(19, 19, {0.1: 19}), ""),  # too few to tell
-        (Counts(100, 0, {0.1: 90, 0.5: 100}), ""),  # slower, but quick enough
-        (
-            Counts(100, 0, {0.1: 90, 1.0: 100}),
-            "95 % of the requests took up to 1 s, with the version before up to 0.1 s",
-        ),
+        (Counts(100, 1), ""),
+        (Counts(100, 6), ""),  # the old version's one per cent and the five that are allowed
+        (Counts(100, 7), "7 of 100 requests were answered with 5xx (7%, the version before: 1%"),
+        (Counts(19, 19), ""),  # too few to tell
     ],
 )
-def test_worse_is_what_exceeds_the_limits(new: Counts, told: str) -> None:
-    assert budget.worse(WELL, new, Limits()).startswith(told)
-    assert bool(budget.worse(WELL, new, Limits())) == bool(told)
+def test_errors_beyond_the_limit_are_told(new: Counts, told: str) -> None:
+    assert budget.failing(WELL, new, Limits()).startswith(told)
+    assert bool(budget.failing(WELL, new, Limits())) == bool(told)
 
 
-def test_without_traffic_before_latency_is_not_compared() -> None:
-    slow = Counts(100, 0, {0.1: 0, 5.0: 100})
-    assert budget.worse(Counts(), slow, Limits()) == ""
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        (WELL, Counts(100, 0, {0.1: 100}), ""),
+        (WELL, Counts(100, 0, {0.1: 90, 0.5: 100}), ""),  # slower, but quick enough
+        (
+            WELL,
+            Counts(100, 0, {0.1: 90, 1.0: 100}),
+            "95 % of the requests took up to 1 s, with the version before",
+        ),
+        (WELL, Counts(19, 0, {0.1: 0, 1.0: 19}), ""),  # too few to tell
+        (Counts(), Counts(100, 0, {0.1: 0, 5.0: 100}), ""),  # nothing to compare with
+    ],
+)
+def test_latency_beyond_the_limit_is_told(old: Counts, new: Counts, told: str) -> None:
+    assert budget.slow(old, new, Limits()).startswith(told)
+    assert bool(budget.slow(old, new, Limits())) == bool(told)
 
 
 class Busy:
     """A proxy's metrics: each look finds the traffic of another second, `share` of it answered with 500 by green."""
 
-    def __init__(self, memory: Memory, share: float) -> None:
-        self.memory, self.share = memory, share
+    def __init__(self, memory: Memory, share: float, *, slow: bool) -> None:
+        self.memory, self.share, self.slow = memory, share, slow
         self.ask = memory.http.get
         self.counts = {"blue": [0.0, 0.0], "green": [0.0, 0.0]}
 
@@ -85,17 +94,21 @@ class Busy:
             labels = f'method="GET",protocol="http",service="web-{colour}@file"'
             lines.append(f'traefik_service_requests_total{{code="200",{labels}}} {requests - errors}')
             lines.append(f'traefik_service_requests_total{{code="500",{labels}}} {errors}')
+            quick = 0 if colour == "green" and self.slow else requests
+            for edge, count in (("0.1", quick), ("2.5", requests)):
+                bucket = f'code="200",{labels},le="{edge}"'
+                lines.append(f"traefik_service_request_duration_seconds_bucket{{{bucket}}} {count}")
         return Answer(200, {}, "\n".join(lines).encode())
 
 
-def deploy(memory: Memory, tag: str) -> str:
-    wanted = request(tag)
+def deploy(memory: Memory, tag: str, watch: float = 2) -> str:
+    wanted = request(tag, limits={"watch": watch})
     return Rollout(memory.site, replace(wanted, proxy=replace(wanted.proxy, metrics_url=METRICS))).run()
 
 
-def busy(monkeypatch: pytest.MonkeyPatch, share: float) -> Memory:
+def busy(monkeypatch: pytest.MonkeyPatch, share: float, *, slow: bool = False) -> Memory:
     memory = Memory()
-    monkeypatch.setattr(memory.http, "get", Busy(memory, share).get)
+    monkeypatch.setattr(memory.http, "get", Busy(memory, share, slow=slow).get)
     deploy(memory, "sha-aaaaaaa")
     return memory
 
@@ -116,6 +129,16 @@ def test_a_version_that_does_well_stays(monkeypatch: pytest.MonkeyPatch) -> None
     memory = busy(monkeypatch, 0.04)
     assert deploy(memory, "sha-bbbbbbb") == "live"
     assert memory.serving() == "2-sha-bbbbbbb"
+
+
+def test_a_slow_version_goes_back_once_it_should_be_warm(monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = busy(monkeypatch, 0, slow=True)
+    with pytest.raises(
+        ReleaseError, match=r"95 % of the requests took up to 2\.5 s, with the version before up to 0\.1 s"
+    ):
+        deploy(memory, "sha-bbbbbbb", watch=10)
+    assert memory.serving() == "1-sha-aaaaaaa"
+    assert deploy(memory, "sha-bbbbbbb", watch=2) == "live"
 
 
 def test_a_proxy_without_metrics_is_told_and_no_reason_to_fail() -> None:

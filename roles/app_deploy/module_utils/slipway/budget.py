@@ -80,19 +80,23 @@ def read(text: str, services: Collection[str]) -> Counts:
     return Counts(requests, errors, quicker)
 
 
-def worse(old: Counts, new: Counts, limits: Limits) -> str:
-    """Say in what a new version does worse than the limits allow; empty where it does not, or nobody can tell yet."""
-    if new.requests < limits.watch_requests:
+def failing(old: Counts, new: Counts, limits: Limits) -> str:
+    """Say that a new version answers more errors than the limits allow; empty where it does not, or nobody can tell yet."""
+    if new.requests < limits.watch_requests or new.share <= old.share + limits.watch_errors:
         return ""
-    if new.share > old.share + limits.watch_errors:
-        return (
-            f"{new.errors:.0f} of {new.requests:.0f} requests were answered with 5xx ({new.share:.0%}, the version before: "
-            f"{old.share:.0%}; app_deploy_limits.watch_errors)"
-        )
-    allowed = max(old.p95 * limits.watch_latency, QUICK_ENOUGH)
-    if old.requests >= limits.watch_requests and new.p95 > allowed:
-        return (
-            f"95 % of the requests took up to {new.p95:g} s, with the version before up to {old.p95:g} s "
-            "(app_deploy_limits.watch_latency)"
-        )
-    return ""
+    return (
+        f"{new.errors:.0f} of {new.requests:.0f} requests were answered with 5xx ({new.share:.0%}, the version before: "
+        f"{old.share:.0%}; app_deploy_limits.watch_errors)"
+    )
+
+
+def slow(old: Counts, new: Counts, limits: Limits) -> str:
+    """Say that a new version is slower than the limits allow; empty where it is not, or nobody can tell yet."""
+    if min(old.requests, new.requests) < limits.watch_requests:
+        return ""
+    if new.p95 <= max(old.p95 * limits.watch_latency, QUICK_ENOUGH):
+        return ""
+    return (
+        f"95 % of the requests took up to {new.p95:g} s, with the version before up to {old.p95:g} s "
+        "(app_deploy_limits.watch_latency)"
+    )

@@ -139,6 +139,7 @@ class Limits:
             goes on running, and drains, meanwhile.
         watch_errors: by how much the share of 5xx answers may exceed that of the old version (0 to 1).
         watch_latency: how many times the old version's p95 latency the new one's may be.
+        watch_warmup: time after the switch that does not count for latency: a fresh process is slow.
         watch_requests: requests that it takes to compare them.
         switch: time for the proxy to answer with the new release.
         drain: time that requests in flight on the old version get to end.
@@ -154,6 +155,7 @@ class Limits:
     watch: float = 2
     watch_errors: float = 0.05
     watch_latency: float = 3
+    watch_warmup: float = 5
     watch_requests: int = 20
     switch: float = 10
     drain: float = 30

@@ -59,6 +59,7 @@ class Rollout:
         self.images: dict[str, Image] = {}
         # What the proxy had counted for the old version when the new one started, and for both at the switch.
         self.began = self.switched = self.fresh = budget.Counts()
+        self.warm: budget.Counts | None = None
         self.told: set[str] = set()
         self.recovered = False
         # Releases that this one needs, so that they must not be pruned.
@@ -452,16 +453,16 @@ class Rollout:
 
         The old version drains meanwhile, and could still return.
         """
-        clock = self.site.clock
+        clock, limits = self.site.clock, self.request.limits
         self.stop_singletons(work.live)
         for singleton in self.request.singletons:
             self.site.docker.start(self.containers(work)[compose.coloured(singleton.name, work.colour)])
         self.tell_drift(stack.model, work)
-        until = clock.monotonic() + self.request.limits.watch
+        until = clock.monotonic() + limits.watch
         while True:
             for service, name in self.containers(work).items():
                 self.address(service, name)
-            self.compare(work)
+            self.compare(work, warm=clock.monotonic() >= until - limits.watch + limits.watch_warmup)
             if clock.monotonic() >= until:
                 return
             clock.sleep(0.1)
@@ -485,12 +486,21 @@ class Rollout:
             return budget.Counts()
         return budget.read(answer.body.decode(errors="replace"), services)
 
-    def compare(self, work: Plan) -> None:
-        """Turn back where the new version does worse than the old one did while it was replaced."""
+    def compare(self, work: Plan, *, warm: bool) -> None:
+        """Turn back where the new version does worse than the old one did while it was replaced.
+
+        Args:
+            work: the release.
+            warm: whether it has served for long enough to be judged by its latency.
+        """
         if work.live is None or not self.request.proxy.metrics_url:
             return
-        new = self.counted(self.web_of(work)).since(self.fresh)
-        told = budget.worse(self.switched.since(self.began), new, self.request.limits)
+        now, limits = self.counted(self.web_of(work)), self.request.limits
+        if warm and self.warm is None:
+            self.warm = now
+        old = self.switched.since(self.began)
+        told = budget.failing(old, now.since(self.fresh), limits)
+        told = told or (budget.slow(old, now.since(self.warm), limits) if self.warm else "")
         if told:
             self.journal.write(self.id, "fact", bad=told)
             names = [self.containers(work)[name] for name in sorted(self.web_of(work))]
