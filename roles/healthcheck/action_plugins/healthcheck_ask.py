@@ -55,8 +55,8 @@ SHORTEST_SHA = 7
 SHOWN = 120
 # Seconds for df: a network file system that is gone would hold it for ever.
 DISK_TIMEOUT = 20
-# Docker may have its own file system; where there is no Docker, the root stands in for it.
-DOCKER_ROOT = """"$(timeout 5 docker info --format '{{.DockerRootDir}}' 2>/dev/null || echo /)\""""
+# Docker may have its own file system; where there is no Docker, or it is down, the root stands in for it.
+DOCKER_ROOT = """"$(timeout 5 docker info --format '{{.DockerRootDir}}' 2>/dev/null | grep / || echo /)\""""
 DISK = re.compile(r"\S.*\s\d+\s+(?P<used>\d+)\s+(?P<free>\d+)\s+\d+%\s+(?P<mount>/.*)")
 
 
