@@ -369,6 +369,8 @@ class World:
             self.error, outcome = str(error), "failed"
         except Death:
             outcome = "dead"
+        except Exception as error:
+            raise self.broken or BrokenPromiseError(f"the engine itself broke: {error!r}") from error
         if self.broken:
             raise self.broken
         if outcome == "dead" and fault and fault.what == "power":
