@@ -270,15 +270,17 @@ def test_the_status_of_the_server_is_told_and_no_deployment_is_made(live: Produc
 
 
 def test_the_version_before_serves_again_by_hand(live: Production, no_secret_leaked: Check) -> None:
-    before = next(event for event in reversed(live.journal()) if event.get("previous"))
+    serving = live.serving().split()[1]
+    facts = (event for event in live.journal() if event["release"] == serving and event.get("previous"))
+    previous = next(facts)["previous"]
     ended = live.run("workflow_dispatch", {"inputs": {"environment": "production", "action": "rollback"}})
     assert ended.jobs == BOTH, ended.log
-    assert live.serving().split("-", 1)[1] == before["previous"].split("-", 1)[1]
+    assert live.serving().split("-", 1)[1] == previous.split("-", 1)[1]
     (told,) = notices(live)
     assert "rolled back to" in told
     ((state, description),) = states(live)
     assert state == "success"
-    assert f"is live, before it {before['release']}" in description
+    assert f"is live, before it {serving}" in description
     assert "## production: ↩️ rolled back" in ended.summary
     no_secret_leaked(ended)
 

@@ -67,3 +67,8 @@ def test_what_the_engine_told_of_a_release_is_taken_over(tmp_path: Path) -> None
     told = report(tmp_path, "    - ping:\n")
     assert told["hosts"]["one"]["release"] == {"release": "1-a", "output": "log"}
     assert not (tmp_path / "r.json.one").exists()
+
+
+def test_what_fails_while_it_is_tidied_up_does_not_hide_the_first_failure(tmp_path: Path) -> None:
+    tasks = "    - block: [{fail: {msg: first}}]\n      always: [{fail: {msg: second}}]\n"
+    assert report(tmp_path, tasks)["hosts"]["one"]["error"] == "first"
