@@ -23,6 +23,14 @@ RUNNERS = ("ubuntu-24.04", "ubuntu-latest")
 TIMEOUT = 600
 # Seconds between two looks at whether it has ended.
 INTERVAL = 0.05
+# On the machine itself act 0.2.89 stops reading as soon as a step fails, and what it has not read by then is lost (1 line
+# in 90 of steps that print and fail at once, on a busy machine). So the step's shell waits a moment for it.
+SHELL = """#!/bin/bash
+/bin/bash "$@"
+code=$?
+[ "$code" -eq 0 ] || sleep 0.5
+exit "$code"
+"""
 # Where packages come from and what certifies them is this machine's business, not the workflow's.
 KEPT = ("PIP_", "UV_", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
 
@@ -58,6 +66,10 @@ def environment(home: Path) -> dict[str, str]:
     tools.mkdir(parents=True, exist_ok=True)
     if not (tools / "gh").is_symlink():
         (tools / "gh").symlink_to(compat.ROOT / ".venv/bin/gh")
+    shell = tools / "bash"
+    if not shell.exists():
+        shell.write_text(SHELL, encoding="utf-8")
+        shell.chmod(0o755)
     kept = {name: value for name, value in os.environ.items() if name.startswith(KEPT)}
     # The interpreter that made .venv is the runner's python3; .venv itself must not be: a workflow makes its own.
     python = Path(os.path.realpath(compat.ROOT / ".venv/bin/python")).parent
