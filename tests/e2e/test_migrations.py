@@ -61,7 +61,8 @@ def attempt(server: Server) -> tuple[dict[str, object], list[str]]:
 
 @pytest.fixture(scope="module")
 def migrating(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The same application with one more migration, as TAG; at the end the schema is as it was."""
+    """The same application with one more migration, as TAG; at the end the schema and what serves are as before."""
+    before = server.status()["live"]["tag"]
     folder: Path = tmp_path_factory.mktemp("context")
     for name in ("Dockerfile", ".dockerignore"):
         shutil.copy(state.ROOT / name, folder)
@@ -73,6 +74,8 @@ def migrating(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Itera
         server,
         "alter table projects drop column if exists note; update alembic_version set version_num = '0003'",
     )
+    done = server.deploy(before, *QUICK)
+    assert done.returncode == 0, done.stdout
 
 
 def test_a_migration_that_waits_for_a_lock_of_the_old_version_gives_up(migrating: Server) -> None:
