@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import VERSION, compose, console, found, hold, plan, preflight, rollback, rollout
 from .errors import ReleaseError
-from .journal import LIVE, NOTHING_TO_DO, live
+from .journal import LIVE, NOTHING_TO_DO, label_of, live
 from .process import Caller, follow, lock_of, real_site, start
 from .request import Request, parse
 
@@ -57,15 +57,18 @@ def status(site: Site) -> dict[str, Any]:
     releases = found.releases(site)
     serving = live(releases)
     app = str(releases[-1].facts.get("app", site.app)) if releases else site.app
+    # A rollback may have started containers that carry the label of an earlier release.
+    names = {label_of(serving): serving.id} if serving else {}
     containers = [
         {
             "name": item.name,
             "service": item.service,
             "state": item.state,
             "health": item.health,
-            "release": item.labels.get(compose.LABEL_RELEASE, ""),
+            "release": names.get(label, label),
         }
         for item in site.docker.containers(app)
+        for label in [item.labels.get(compose.LABEL_RELEASE, "")]
     ]
     lock = lock_of(site)
     busy = lock.held()

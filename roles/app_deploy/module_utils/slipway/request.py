@@ -143,7 +143,7 @@ class Limits:
         watch_requests: requests that it takes to compare them.
         switch: time for the proxy to answer with the new release.
         drain: time that requests in flight on the old version get to end.
-        retain: releases kept on the host, the live one included.
+        retain: releases kept on the host, the live one included; it and the one before it always are.
         backup_days: days that a dump is kept, if its release does not go before; 0: as long as its release.
     """
 

@@ -1,7 +1,8 @@
 """Going back to a release that served before: a rollout of what is on this host already.
 
 Same stages, gate and switch as any release; only the request and the images come from the host, so no registry is needed, and
-the database is not touched.
+the database is not touched. Where the containers that the release ran in are still there, they are started instead of new ones.
+Once all traffic is on it, it is live: there is no sense in returning to the version that is being left.
 """
 
 from __future__ import annotations
@@ -10,15 +11,16 @@ import contextlib
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
-from . import found, hold, migrations, preflight
+from . import compose, found, hold, migrations, preflight
 from .errors import ReleaseError
-from .journal import LIVE, live
+from .journal import FAILED, LIVE, label_of, live
 from .request import Backup, Migrations, Registry
 from .rollout import Rollout
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from .docker import Stack
     from .journal import Release
     from .plan import Plan
     from .site import Site
@@ -208,6 +210,11 @@ class Rollback(Rollout):
     def pull(self) -> None:
         """Take the very images that it ran; they are on this host, so that no registry is asked."""
         super().pull()
+        self.journal.write(self.id, "fact", restores=self.target.id)
+
+    def start(self, work: Plan) -> None:
+        """Start it; while it does, note what its schema is, for the next release."""
+        super().start(work)
         # What the next release compares its own migrations with: those of the code that serves then, and the schema that
         # it works on, which stays as it is.
         facts = {name: self.target.facts[name] for name in CARRIED if name in self.target.facts}
@@ -215,10 +222,46 @@ class Rollback(Rollout):
         revision = present(self.site, *([serving] if serving else []), self.target)
         if revision is not None:
             facts["schema_before"] = facts["schema_after"] = revision
-        self.journal.write(self.id, "fact", restores=self.target.id, **facts)
+        self.journal.write(self.id, "fact", **facts)
+
+    def plan(self) -> Plan:
+        """Choose the containers as well: those that the target ran in, as long as they are all there."""
+        work = super().plan()
+        if reusable(self.target, work, self.journal.releases()):
+            self.label = label_of(self.target)
+        return work
+
+    def create(self, stack: Stack, work: Plan) -> None:
+        """Make new containers only where the target's own are gone."""
+        if self.label == self.id:
+            super().create(stack, work)
+
+    def decide(self, stack: Stack, work: Plan) -> None:  # noqa: ARG002 - as any release is asked
+        """Stay with it: it has passed its gate, and the proxy answers with it."""
+        self.commit()
 
     def finish(self, work: Plan) -> None:
-        """Remember that the release which was left is not one to go back to."""
-        if work.live is not None:
-            self.journal.write(work.live.id, "fact", bad=f"left for {self.target.id}")
+        """Replace the singletons, let whoever waits go, and tidy up."""
+        try:
+            with self.stage("singletons"):
+                self.replace_singletons(work)
+        except (ReleaseError, OSError) as error:
+            self.note(f"could not replace every singleton: {error}; the next release will")
+        self.note(f"all traffic is on {self.id}; the version that was left lets its requests end")
+        self.journal.write(self.id, "serves", live=self.id)
+        self.needed.clear()  # it has all of it itself now
         super().finish(work)
+
+
+def reusable(target: Release, work: Plan, releases: Sequence[Release]) -> bool:
+    """Whether the containers that a release ran in can be started again: all there, idle, and not known to fail."""
+    label = label_of(target)
+    if any(item.outcome == FAILED and item.facts.get("containers") == label for item in releases):
+        return False
+    wanted = set(target.facts.get("services", ()))
+    there = {
+        item.service
+        for item in work.containers
+        if item.labels.get(compose.LABEL_RELEASE) == label and item.state in ("created", "exited")
+    }
+    return target.facts.get("colour") == work.colour and bool(wanted) and wanted <= there
