@@ -14,7 +14,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import VERSION, compose, console, found, hold, plan, preflight, rollback, rollout
+from . import VERSION, compose, console, found, hold, plan, preflight, rollback, rollout, schema
 from .errors import ReleaseError
 from .journal import LIVE, NOTHING_TO_DO, label_of, live
 from .process import Caller, follow, lock_of, real_site, start
@@ -133,8 +133,11 @@ def arguments() -> argparse.ArgumentParser:
     five.add_argument(
         "--schema",
         default="",
-        choices=("", rollback.KEEP),
-        help="keep: go back even to a release that never ran on the present database schema",
+        choices=("", schema.KEEP, schema.RESTORE, schema.DOWNGRADE),
+        metavar="WAY",
+        help="for a release that never ran on the present database schema. keep: go back all the same, the migrations since "
+        "only added to it. restore: put back the dump that was taken before they ran; what was written since is lost. "
+        "downgrade: undo them. With both of these nobody is served meanwhile, and a fresh dump is taken first",
     )
     five.add_argument(
         "--request", action="store_true", help="read what is asked for from standard input (JSON)"

@@ -35,6 +35,8 @@ JOURNAL_KEEPS = 200
 STARTING_INTERVAL = 0.02
 # Seconds between two looks at whether it still runs; looking costs the server more than asking.
 LOOK_INTERVAL = 0.25
+# Stages in which a one-off container works on the schema.
+MIGRATING = ("pending", "migrate", "downgrade")
 # A request to the new container or the proxy during a release: local, so seldom more than milliseconds.
 ASK_TIMEOUT = 5.0
 
@@ -103,8 +105,7 @@ class Rollout:
                     self.accessories(stack, work)
             with self.stage("create"):
                 self.create(stack, work)
-            if request.migrations.service:
-                self.migrate(stack, work)
+            self.schema(stack, work)
             with self.stage("start"):
                 self.start(work)
             with self.stage("gate"):
@@ -212,6 +213,11 @@ class Rollout:
     def create(self, stack: Stack, work: Plan) -> None:
         """Make the new containers, without starting them."""
         self.site.docker.create(stack, list(self.containers(work)))
+
+    def schema(self, stack: Stack, work: Plan) -> None:
+        """Let the schema suit the new version."""
+        if self.request.migrations.service:
+            self.migrate(stack, work)
 
     def migrate(self, stack: Stack, work: Plan) -> None:
         """Bring the schema up to date from the new image, behind a backup; the old version goes on serving."""
@@ -694,7 +700,7 @@ def undo(site: Site, request: Request, release: str) -> None:
         # Half a dump must not look like a whole one.
         site.files.remove_tree(site.backup_file(release))
         site.files.remove_tree(backups.unproved(site, release))
-    if any(item.id == release and item.stage in ("pending", "migrate") for item in releases):
+    if any(item.id == release and item.stage in MIGRATING for item in releases):
         # A client that was cut off has not ended its one-off container, which would go on changing the schema.
         site.docker.stop(f"{request.app}-migrate")
     if serving is None:
@@ -703,8 +709,33 @@ def undo(site: Site, request: Request, release: str) -> None:
         retire(site, request.app, keep="")
         site.files.remove_tree(site.release_directory(release))
         return
+    attempt = next((item for item in releases if item.id == release), None)
+    if attempt and attempt.facts.get("stopped"):
+        put_schema_back(site, request, attempt, serving)
     restore(site, request, serving)
     site.files.remove_tree(site.release_directory(release))
+
+
+def put_schema_back(site: Site, request: Request, attempt: Release, serving: Release) -> None:
+    """Undo what a rollback did to the database, by the dump that it took first, and start the live release again.
+
+    That one was stopped before the dump was taken, and nobody was served since: nothing that was written is lost.
+
+    Raises:
+        ReleaseError: the dump cannot be restored. Nobody is served then, and the next release tries again.
+    """
+    kept = site.kept_request(serving.id) or request
+    if attempt.facts.get("changing") and not attempt.facts.get("returned"):
+        # Whatever would hold a lock, or write.
+        retire(site, request.app, keep="")
+        backups.restore(site, kept, site.backup_file(attempt.id))
+        # From here on it must never be restored again: the live release writes.
+        site.journal.write(attempt.id, "fact", returned=True)
+    try:
+        Rollout(site, kept).wake(serving, site.docker.containers(request.app))
+    except ReleaseError as error:
+        # All that can be put back is: the next release takes its place.
+        site.journal.write(attempt.id, "note", text=str(error))
 
 
 def restore(site: Site, request: Request, serving: Release) -> None:
