@@ -110,7 +110,7 @@ def test_it_is_live_with_the_switch_and_only_then_drains(memory: Memory) -> None
         for event in memory.site.journal.events("4-sha-bbbbbbb")
         if event["event"] in ("stage", "commit", "serves")
     ]
-    assert told[-6:] == ["switch", "commit", "singletons", "serves", "drain", "retire"]
+    assert told[-6:] == ["switch", "commit", "serves", "singletons", "drain", "retire"]
     assert memory.docker.open_connections == []
 
 

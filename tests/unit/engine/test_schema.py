@@ -264,6 +264,22 @@ def test_a_dump_that_cannot_be_put_back_is_tried_again_by_the_next_release(world
     returned(world)
 
 
+@pytest.mark.parametrize("way", WAYS)
+def test_what_goes_wrong_once_requests_may_come_is_not_undone(world: World, way: str) -> None:
+    """A proxy that does not answer: whatever was written to the earlier version must not be lost."""
+    world.http.proxy_reads = False
+    with pytest.raises(ReleaseError, match="does not serve 4-sha-aaaaaaa"):
+        world.back(schema=way)
+    serving = live(world.site.journal.releases())
+    assert serving is not None
+    assert serving.id == "4-sha-aaaaaaa"
+    assert "does not serve" in serving.facts["error"]
+    world.http.proxy_reads = True
+    world.recover()
+    assert (world.serving(), world.docker.revision) == ("4-sha-aaaaaaa", "1")
+    assert world.running() == {"proxy", "db", "web-green", "bot-green"}
+
+
 def changed_settings(world: World, **changes: Any) -> None:  # noqa: ANN401 - any setting
     path = "/opt/shop/releases/3-sha-ccccccc/request.json"
     kept = json.loads(world.files.files[path])

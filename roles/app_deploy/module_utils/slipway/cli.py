@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from . import VERSION, compose, console, found, hold, plan, preflight, rollback, rollout, schema
 from .errors import ReleaseError
 from .journal import LIVE, NOTHING_TO_DO, label_of, live
-from .process import Caller, follow, lock_of, real_site, start
+from .process import NEWS_AFTER, NEWS_AFTER_ROLLBACK, Caller, follow, lock_of, real_site, start
 from .request import Request, parse
 
 if TYPE_CHECKING:
@@ -211,7 +211,7 @@ def _rollback(options: argparse.Namespace, site: Site) -> dict[str, Any]:
         return rollback.check(site, wanted)
     there = site_of_live(site)
     caller = Caller(f"rollback {wanted.to}".strip(), wanted.actor, wanted.run_url, wanted.wait)
-    return _start(options, there, caller, lambda: rollback.Rollback(there, wanted))
+    return _start(options, there, caller, lambda: rollback.Rollback(there, wanted), NEWS_AFTER_ROLLBACK)
 
 
 def _deploy(options: argparse.Namespace, site: Site) -> dict[str, Any]:
@@ -229,16 +229,20 @@ def _deploy(options: argparse.Namespace, site: Site) -> dict[str, Any]:
 
 
 def _start(
-    options: argparse.Namespace, site: Site, caller: Caller, make: Callable[[], rollout.Rollout]
+    options: argparse.Namespace,
+    site: Site,
+    caller: Caller,
+    make: Callable[[], rollout.Rollout],
+    news: float = NEWS_AFTER,
 ) -> dict[str, Any]:
     """Start a release, and follow it to its end for whoever named what is wanted; a person sees each stage."""
     began = time.monotonic() - options.waited
     first = console.PROGRESS if _person_asks(options) else options.wait
-    answer = start(site, replace(caller, waited=options.waited), make, first)
+    answer = start(site, replace(caller, waited=options.waited), make, first, news)
     # Ansible names the engine that it means; it asks again by itself, and shows each line as it comes.
     while "waiting" in answer and not options.engine:
         print(answer["waiting"], file=sys.stderr, flush=True)
-        answer = start(site, replace(caller, waited=time.monotonic() - began), make, first)
+        answer = start(site, replace(caller, waited=time.monotonic() - began), make, first, news)
     if "waiting" in answer or not _named(options):
         return answer
     return console.watch(site, answer, options.wait, quiet=options.json)

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 # An answer is worth the way back to the controller when it brings news and is not the very first moment.
 NEWS_AFTER = 1.0
+# A rollback has often ended by then, and needs no second way.
+NEWS_AFTER_ROLLBACK = 3.0
 POLL = 0.05
 # Seconds that one call waits for another release before it tells whoever asks that it still does.
 WAIT_SLICE = 10.0
@@ -108,7 +110,9 @@ def enter(site: Site, caller: Caller) -> Lock | str:
     return lock
 
 
-def start(site: Site, caller: Caller, make: Callable[[], Rollout], wait: float) -> dict[str, Any]:
+def start(
+    site: Site, caller: Caller, make: Callable[[], Rollout], wait: float, news: float = NEWS_AFTER
+) -> dict[str, Any]:
     """Start a release in a process of its own, which no end of this session ends, and follow it for a while.
 
     Args:
@@ -116,6 +120,7 @@ def start(site: Site, caller: Caller, make: Callable[[], Rollout], wait: float) 
         caller: who asks.
         make: makes the release, once the lock says that nobody is at another one.
         wait: seconds to follow it at most.
+        news: seconds after which its news are worth an answer.
 
     Returns:
         What `follow` returns, or ``waiting``: a line about the release that is still waited for.
@@ -138,7 +143,7 @@ def start(site: Site, caller: Caller, make: Callable[[], Rollout], wait: float) 
             os._exit(code)
     lock.free()
     os.waitpid(child, 0)
-    return follow(site, release.id, 0, wait)
+    return follow(site, release.id, 0, wait, news)
 
 
 def _detach(site: Site) -> None:
@@ -153,7 +158,7 @@ def _detach(site: Site) -> None:
         os.dup2(source, target)
 
 
-def follow(site: Site, release: str, seen: int, wait: float) -> dict[str, Any]:
+def follow(site: Site, release: str, seen: int, wait: float, news: float = NEWS_AFTER) -> dict[str, Any]:
     """Wait for news of a release.
 
     Args:
@@ -161,6 +166,7 @@ def follow(site: Site, release: str, seen: int, wait: float) -> dict[str, Any]:
         release: which release.
         seen: how many of its events the caller has already.
         wait: seconds to wait at most.
+        news: seconds after which news are worth an answer.
 
     Returns:
         ``events`` that are new, how many have been ``seen`` with them, whether it has ``ended``, and then
@@ -179,7 +185,7 @@ def follow(site: Site, release: str, seen: int, wait: float) -> dict[str, Any]:
         # Whoever goes back need not wait until the version that was left has ended its requests.
         ended = not alive or any(event["event"] in ("serves", "end") for event in events)
         waited = time.monotonic() - began
-        if ended or waited >= wait or (len(events) > seen and waited >= NEWS_AFTER):
+        if ended or waited >= wait or (len(events) > seen and waited >= news):
             answer = {"release": release, "events": events[seen:], "seen": len(events), "ended": ended}
             if ended:
                 answer["result"] = fold(events)[0].as_json() if events else {"outcome": "unknown"}

@@ -15,7 +15,7 @@ from . import backups, compose, found, hold, migrations, preflight, schema
 from .errors import ReleaseError
 from .journal import FAILED, LIVE, label_of, live
 from .request import Backup, Migrations, Registry
-from .rollout import Rollout, retire
+from .rollout import Rollout, restore, retire
 from .schema import DOWNGRADE, KEEP, RESTORE
 
 if TYPE_CHECKING:
@@ -297,22 +297,25 @@ class Rollback(Rollout):
             self.commit()
 
     def fail(self, error: Exception) -> None:
-        """Undo, unless it is live already: then the next release goes on from here."""
+        """Undo, unless it is live already: then go on from here, as the next release would."""
         serving = live(self.journal.releases())
         if serving is None or serving.id != self.id:
             super().fail(error)
             return
-        self.journal.write(self.id, "end", outcome=LIVE, live=self.id, error=str(error))
+        self.journal.write(self.id, "fact", live=self.id, error=str(error))
+        with contextlib.suppress(ReleaseError, OSError):
+            restore(self.site, self.request, serving)
+            self.journal.write(self.id, "end", outcome=LIVE)
 
     def finish(self, work: Plan) -> None:
-        """Replace the singletons, let whoever waits go, and tidy up."""
+        """Let whoever waits go, replace the singletons, and tidy up."""
+        self.note(f"all traffic is on {self.id}; the version that was left lets its requests end")
+        self.journal.write(self.id, "serves", live=self.id)
         try:
             with self.stage("singletons"):
                 self.replace_singletons(work)
         except (ReleaseError, OSError) as error:
             self.note(f"could not replace every singleton: {error}; the next release will")
-        self.note(f"all traffic is on {self.id}; the version that was left lets its requests end")
-        self.journal.write(self.id, "serves", live=self.id)
         self.needed.clear()  # it has all of it itself now
         super().finish(work)
 
