@@ -92,6 +92,10 @@ lab-status: setup ## What of the lab runs, and where
 bench: setup ## Measure what the docs say about speed
 	$(BIN)/python -m bench.deploy_time
 
+.PHONY: bench-rollback
+bench-rollback: setup ## Measure how long going back takes, beside a deploy
+	$(BIN)/python -m bench.rollback_time
+
 .PHONY: bench-push-to-live
 bench-push-to-live: setup ## Measure the way from a build to the verified new version
 	$(BIN)/python -m bench.push_to_live

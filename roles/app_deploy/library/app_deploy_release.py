@@ -24,7 +24,7 @@ options:
   rollback:
     description: >-
       Instead of a request, go back to a release that served before: C(to) (its id or tag, empty for the newest one),
-      C(schema), C(actor), C(run_url), C(wait).
+      C(schema) (V(keep), V(restore), V(downgrade)), C(actor), C(run_url), C(wait).
     type: dict
     default: {}
   env:
@@ -98,7 +98,7 @@ PACKAGE = "ansible.module_utils.slipway"
 PARTS = (
     *("__init__", "api", "backups", "budget", "cli", "compose", "console", "docker", "docker_cli", "envfile"),
     *("errors", "explain", "found", "hold", "host", "journal", "lock", "migrations", "plan", "preflight"),
-    *("process", "proxy", "request", "rollback", "rollout", "site"),
+    *("process", "proxy", "request", "rollback", "rollout", "schema", "site"),
 )
 START = "import sys\nfrom slipway.cli import main\nsys.exit(main())\n"
 
@@ -130,6 +130,7 @@ def _sent_along() -> None:
         request,
         rollback,
         rollout,
+        schema,
         site,
     )
 

@@ -11,11 +11,11 @@ import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from slipway import rollout
+from slipway import rollback, rollout
 from slipway.docker import Container, Ended, Image, Process, Stack
 from slipway.errors import ReleaseError
 from slipway.host import Answer
-from slipway.journal import FAILED, LIVE, NOTHING_TO_DO, live, number
+from slipway.journal import FAILED, LIVE, NOTHING_TO_DO, label_of, live, number
 from slipway.site import Site
 
 from tests.unit.engine import memory
@@ -344,12 +344,15 @@ class World:
         self.broken: BrokenPromiseError | None = None
         self.error = ""
         # The release that the engine carries out now, and the stage that the journal told last.
-        self.id = self.stage = ""
+        self.run: rollout.Rollout | None = None
+        self.stage = ""
         # Whether the application has to answer now: not before its first release, nor after the test itself broke it.
         self.must_answer = False
         # Whether the test has spoilt the journal: what it no longer tells need not be tidied up.
         self.spoilt = False
         self.ids: list[str] = []
+        # Releases that a rollback left.
+        self.left: set[str] = set()
 
     # The engine, and what happens to it.
 
@@ -357,16 +360,24 @@ class World:
         """Let the engine carry out a release, as `slipway deploy` does.
 
         Returns:
-            ``live``, ``nothing-to-do``, ``failed``, or ``dead`` where the fault killed the engine.
+            ``live``, ``nothing-to-do``, ``failed``, ``refused`` where it did not even begin, or ``dead`` where the
+            fault killed the engine.
         """
+        return self.carry(lambda: rollout.Rollout(self.site, request(tag, env)), fault)
+
+    def rollback(self, fault: Fault | None = None) -> str:
+        """Let the engine go back to the release before, as `slipway rollback` does; return as `release` does."""
+        return self.carry(lambda: rollback.Rollback(self.site, rollback.Wish()), fault)
+
+    def carry(self, make: Callable[[], rollout.Rollout], fault: Fault | None) -> str:
+        """Let the engine carry out what is made."""
         self.calls, self.fault, self.struck, self.dead, self.stage = 0, fault, "", False, ""
         self.names.clear()
         try:
-            run = rollout.Rollout(self.site, request(tag, env))
-            self.id = run.id
-            outcome = run.run()
+            self.run = make()
+            outcome = self.run.run()
         except (ReleaseError, OSError) as error:
-            self.error, outcome = str(error), "failed"
+            self.error, outcome = str(error), "failed" if self.run else "refused"
         except Death:
             outcome = "dead"
         except Exception as error:
@@ -375,10 +386,15 @@ class World:
             raise self.broken
         if outcome == "dead" and fault and fault.what == "power":
             self.power_cut(lost=fault.when == "torn")
-        self.fault, self.dead, self.id = None, False, ""
+        self.fault, self.dead, self.run = None, False, None
         self.pass_time(1)
         self.look()
         return outcome
+
+    @property
+    def id(self) -> str:
+        """The release that the engine carries out now."""
+        return self.run.id if self.run else ""
 
     def call(
         self, name: str, real: Callable[..., object], args: tuple[Any, ...], named: dict[str, Any]
@@ -530,7 +546,7 @@ class World:
         serving = self.live()
         found = [item for item in self.docker.found.values() if item.service.startswith("web-")]
         return next(
-            (item for item in found if serving and item.labels["slipway.release"] == serving.id), None
+            (item for item in found if serving and item.labels["slipway.release"] == label_of(serving)), None
         )
 
     def spoil_journal(self, line: int, noise: str | None) -> None:
@@ -607,7 +623,8 @@ class World:
         release = item.labels.get("slipway.release")
         if release is None and (what != "start" or item.running):
             raise BrokenPromiseError(f"{what} {item.name}, an accessory")
-        if what == "start" and release == self.id and self.stage not in ("start", "watch"):
+        own = self.run.label if self.run else ""
+        if what == "start" and release == own and self.stage not in ("start", "watch", "singletons"):
             raise BrokenPromiseError(
                 f"start {item.name} in stage {self.stage}: the journal did not announce it"
             )
@@ -627,6 +644,18 @@ class World:
             self.stage = event["stage"]
         elif event["event"] == "commit" and event["release"] == self.id:
             self.must_answer = True
+            if isinstance(self.run, rollback.Rollback):
+                self.went_back(next(item for item in self.outside.journal.releases() if item.id == self.id))
+
+    def went_back(self, release: Release) -> None:
+        """Want a rollback to go to what was not left before, and remember what it leaves."""
+        if release.facts["restores"] in self.left and not self.spoilt:
+            raise BrokenPromiseError(f"{release.id} goes back to {release.facts['restores']}, which was left")
+        self.left.add(release.facts["previous"])
+
+    def rotten(self) -> bool:
+        """Whether there is a container that can never start again."""
+        return any(item.id in self.docker.rotten for item in self.docker.found.values())
 
     # What must hold once a plain run has ended.
 
@@ -646,7 +675,7 @@ class World:
                 )
         else:
             self.serves(serving)
-            if releases != {serving.id}:
+            if releases != {label_of(serving)}:
                 raise BrokenPromiseError(f"{serving.id} is live, yet {releases} runs")
         if "running" in self.docker.one_offs.values():
             raise BrokenPromiseError("a one-off container of a release that is over still runs")
@@ -661,7 +690,7 @@ class World:
             )
         target = self.http.target()
         tag = serving.id.partition("-")[2]
-        if target is None or target.labels["slipway.release"] != serving.id or tag not in GOOD:
+        if target is None or target.labels["slipway.release"] != label_of(serving) or tag not in GOOD:
             raise BrokenPromiseError(f"{serving.id} is live, served by {target}")
         down = [name for name in serving.facts["services"] if not up(self.docker.found[name])]
         if down:

@@ -93,6 +93,21 @@ class Server(RuleBasedStateMachine):
             assert serving is not None
             assert serving.id.partition("-")[2] == tag
 
+    @rule()
+    def rollback(self) -> None:
+        """Go back, undisturbed; there may be nothing to go back to, or what can never start again."""
+        outcome = self.world.rollback()
+        if outcome != "refused":
+            self.world.settled()
+        if outcome == "failed" and not self.world.rotten():
+            raise BrokenPromiseError(f"a plain rollback failed: {self.world.error}")
+
+    @rule(fault=DEATHS | ERRORS)
+    def rollback_disturbed(self, fault: Fault) -> None:
+        outcome = self.world.rollback(fault)
+        if outcome != "refused" and not self.world.struck:
+            self.world.settled()
+
     @rule(state=st.sampled_from(["exited", "restarting"]), for_good=st.booleans())
     def web_dies(self, state: str, for_good: bool) -> None:  # noqa: FBT001 - drawn by its name
         self.world.kill_web(state, for_good=for_good)
@@ -153,6 +168,8 @@ def _short_journal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(journal, "json", SimpleNamespace(loads=parse, dumps=json.dumps))
 
 
+# Instead of a tag: back to the release before.
+BACK = "back"
 # What was released before, and what is released when the engine dies.
 STORIES = {
     "first": ([], "sha-aaaaaaa"),
@@ -160,6 +177,11 @@ STORIES = {
     "same": (["sha-aaaaaaa"], "sha-aaaaaaa"),
     "bad": (["sha-aaaaaaa"], "bot-exits"),
     "pruning": (["sha-aaaaaaa", "sha-ccccccc", "500"], "sha-ddddddd"),
+    # To containers that are there; and to a release whose colour has been used since.
+    "back": (["sha-aaaaaaa", "sha-bbbbbbb"], BACK),
+    "back, made anew": (["sha-aaaaaaa", "sha-bbbbbbb", "500"], BACK),
+    "back to a rollback": (["sha-aaaaaaa", "sha-bbbbbbb", BACK, "sha-ccccccc"], BACK),
+    "on from there": (["sha-aaaaaaa", "sha-bbbbbbb", BACK], "sha-ccccccc"),
 }
 
 
@@ -167,7 +189,10 @@ def server(tags: list[str]) -> Server:
     """Make a server on which these have been released."""
     machine = Server()
     for tag in tags:
-        machine.plain(tag)
+        if tag == BACK:
+            assert machine.world.rollback() == LIVE
+        else:
+            machine.plain(tag)
     return machine
 
 
@@ -175,15 +200,16 @@ def server(tags: list[str]) -> Server:
 @pytest.mark.parametrize("what", ["process", "power"])
 def test_a_death_at_every_single_call(story: str, what: str) -> None:
     before, tag = STORIES[story]
-    whole = server(before)
-    whole.plain(tag)
+    whole = server([*before, tag])
     # Before a call that only looks, things are as they were after the one before it.
     changing = [at for at, name in enumerate(whole.world.names, 1) if name not in LOOKS]
     assert len(changing) > 10
     for at in changing:
         for when in ("before", "torn"):
             machine = server(before)
-            assert machine.world.release(tag, fault=Fault(at, what, when)) == "dead"
+            fault = Fault(at, what, when)
+            run = machine.world.rollback if tag == BACK else functools.partial(machine.world.release, tag)
+            assert run(fault=fault) == "dead"
             machine.plain("sha-bbbbbbb")
             machine.release_twice("sha-bbbbbbb")
 

@@ -58,7 +58,7 @@ def fold(events: list[dict[str, Any]]) -> list[Release]:
     for event in events:
         release = releases.setdefault(event["release"], Release(event["release"]))
         kind = event["event"]
-        if kind in ("begin", "fact", "end"):
+        if kind in ("begin", "fact", "serves", "end"):
             ignored = ("release", "event", "time", "outcome")
             release.facts.update({key: value for key, value in event.items() if key not in ignored})
         if kind == "begin":
@@ -72,8 +72,18 @@ def fold(events: list[dict[str, Any]]) -> list[Release]:
         elif kind == "end":
             release.outcome = event["outcome"]
             release.facts["ended"] = event["time"]
+    for release in releases.values():
+        # The commit of a rollback says both at once: no crash can come in between.
+        left = releases.get(release.facts.get("previous", ""))
+        if left and release.outcome == LIVE and release.facts.get("restores"):
+            left.facts.setdefault("bad", f"left for {release.facts['restores']}")
     # By number: of a release whose lines were lost, the journal may have been told again only later.
     return sorted(releases.values(), key=lambda release: number(release.id))
+
+
+def label_of(release: Release) -> str:
+    """Return the label that a release's containers carry: its own id, or that of the release which they were made for."""
+    return str(release.facts.get("containers") or release.id)
 
 
 def moment(told: object) -> datetime | None:

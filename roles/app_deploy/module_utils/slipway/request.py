@@ -92,6 +92,7 @@ class Migrations:
         database: the accessory that runs ``revision``.
         revision: prints the revision that the database is at; nothing: it is at none.
         known: prints the revisions that the image knows, one per line, in any order.
+        downgrade: takes the schema back to the revision that stands behind it; only ever run when asked for by name.
     """
 
     service: str = ""
@@ -103,6 +104,7 @@ class Migrations:
     database: str = ""
     revision: tuple[str, ...] = ()
     known: tuple[str, ...] = ()
+    downgrade: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,8 @@ class Backup:
         verify: reads the dump from standard input and exits 0 when it is whole.
         prove: restores the dump from standard input into a scratch database, whose name is its last argument, drops
             that, and exits 0 when all of it could be restored.
+        restore: replaces the database by the dump on standard input, whole or not at all; only ever run when asked for
+            by name, or to undo what was.
         timeout: seconds that each of them may take.
     """
 
@@ -122,6 +126,7 @@ class Backup:
     command: tuple[str, ...] = ()
     verify: tuple[str, ...] = ()
     prove: tuple[str, ...] = ()
+    restore: tuple[str, ...] = ()
     timeout: float = 1800
 
 
@@ -143,7 +148,7 @@ class Limits:
         watch_requests: requests that it takes to compare them.
         switch: time for the proxy to answer with the new release.
         drain: time that requests in flight on the old version get to end.
-        retain: releases kept on the host, the live one included.
+        retain: releases kept on the host, the live one included; it and the one before it always are.
         backup_days: days that a dump is kept, if its release does not go before; 0: as long as its release.
     """
 

@@ -16,7 +16,7 @@ from . import backups, budget, compose, envfile, plan, preflight, proxy
 from .docker import Stack
 from .errors import ReleaseError
 from .found import adopt, facts, next_id, revision_in
-from .journal import FAILED, LIVE, NOTHING_TO_DO, live, number
+from .journal import FAILED, LIVE, NOTHING_TO_DO, label_of, live, number
 from .migrations import Migration
 
 if TYPE_CHECKING:
@@ -35,6 +35,8 @@ JOURNAL_KEEPS = 200
 STARTING_INTERVAL = 0.02
 # Seconds between two looks at whether it still runs; looking costs the server more than asking.
 LOOK_INTERVAL = 0.25
+# Stages in which a one-off container works on the schema.
+MIGRATING = ("pending", "migrate", "downgrade")
 # A request to the new container or the proxy during a release: local, so seldom more than milliseconds.
 ASK_TIMEOUT = 5.0
 
@@ -53,6 +55,8 @@ class Rollout:
         self.request = request
         self.journal = site.journal
         self.id = next_id(site, request.tag)
+        # What its containers carry: a rollback may start those of another release.
+        self.label = self.id
         self.staging = site.release_directory(self.id)
         self.model: Model = {}
         self.pinned: dict[str, str] = {}
@@ -60,6 +64,8 @@ class Rollout:
         # What the proxy had counted for the old version when the new one started, and for both at the switch.
         self.began = self.switched = self.fresh = budget.Counts()
         self.warm: budget.Counts | None = None
+        # Seconds that the old version has drained for already.
+        self.watched = 0.0
         self.told: set[str] = set()
         self.recovered = False
         # Releases that this one needs, so that they must not be pruned.
@@ -88,30 +94,25 @@ class Rollout:
                 self.preflight()
             with self.stage("pull"):
                 self.pull()
-            work = plan.make(
-                self.site, request, self.model, {name: image.pinned for name, image in self.images.items()}
-            )
+            work = self.plan()
             if work.nothing_to_do:
                 return self.nothing_to_do(work)
             self.fact(work)
-            derived = compose.derive(self.model, request, work.colour, self.id, work.pinned)
+            derived = compose.derive(self.model, request, work.colour, self.label, work.pinned)
             stack = Stack(derived, request.app, self.site.directory)
             if work.start or work.apply:
                 with self.stage("accessories"):
                     self.accessories(stack, work)
             with self.stage("create"):
-                self.site.docker.create(stack, list(self.containers(work)))
-            if request.migrations.service:
-                self.migrate(stack, work)
+                self.create(stack, work)
+            self.schema(stack, work)
             with self.stage("start"):
                 self.start(work)
             with self.stage("gate"):
                 self.gate(work)
             with self.stage("switch"):
                 self.switch(work)
-            with self.stage("watch"):
-                self.watch(stack, work)
-            self.commit()
+            self.decide(stack, work)
         except Exception as error:
             self.fail(error)
             raise
@@ -151,7 +152,7 @@ class Rollout:
         if (
             shown is None
             or shown[0] != serving.id
-            or running_besides(self.site, self.request.app, serving.id)
+            or running_besides(self.site, self.request.app, label_of(serving))
         ):
             self.note(f"release {serving.id} is live, but does not serve alone: putting that right")
             self.put_right(lambda: restore(self.site, self.request, serving), serving)
@@ -196,6 +197,11 @@ class Rollout:
         }
         self.images = {name: pulled[reference] for name, reference in self.pinned.items()}
 
+    def plan(self) -> Plan:
+        """Work out what is to be done."""
+        pinned = {name: image.pinned for name, image in self.images.items()}
+        return plan.make(self.site, self.request, self.model, pinned)
+
     def accessories(self, stack: Stack, work: Plan) -> None:
         """Start what is absent or stopped; recreate only what was asked for by name."""
         for names, recreate in ((work.start, False), (work.apply, True)):
@@ -203,6 +209,15 @@ class Rollout:
                 self.note(f"{'recreating' if recreate else 'starting'} {', '.join(names)}")
                 limit = self.request.limits.accessories
                 self.site.docker.up(stack, names, recreate=recreate, timeout=limit)
+
+    def create(self, stack: Stack, work: Plan) -> None:
+        """Make the new containers, without starting them."""
+        self.site.docker.create(stack, list(self.containers(work)))
+
+    def schema(self, stack: Stack, work: Plan) -> None:
+        """Let the schema suit the new version."""
+        if self.request.migrations.service:
+            self.migrate(stack, work)
 
     def migrate(self, stack: Stack, work: Plan) -> None:
         """Bring the schema up to date from the new image, behind a backup; the old version goes on serving."""
@@ -347,7 +362,7 @@ class Rollout:
         names = set(release.facts.get("singletons", [])) if release else set()
         for service in self.request.singletons:
             names |= {compose.coloured(service.name, colour) for colour in compose.COLOURS}
-        for container in running_besides(self.site, self.request.app, self.id):
+        for container in running_besides(self.site, self.request.app, self.label):
             if container.service in names:
                 self.site.docker.stop(container.name)
 
@@ -359,7 +374,7 @@ class Rollout:
         """
         clock, limits = self.site.clock, self.request.limits
         deadline = clock.monotonic() + limits.gate
-        there = {item.service: item for item in containers if _release_of(item) == release.id}
+        there = {item.service: item for item in containers if _label(item) == label_of(release)}
         for service in self.request.web:
             item = there.get(compose.coloured(service.name, release.facts["colour"]))
             if item is None:
@@ -448,15 +463,26 @@ class Rollout:
         told = {"error": message, "output": output, "live": serving.id if serving else "", "undone": undone}
         self.journal.write(self.id, "end", outcome=FAILED, **told)
 
+    def decide(self, stack: Stack, work: Plan) -> None:
+        """Go on with the new version if it does well."""
+        with self.stage("watch"):
+            self.watch(stack, work)
+        self.commit()
+
+    def replace_singletons(self, work: Plan) -> None:
+        """Stop what may exist only once, and start its successor."""
+        self.stop_singletons(work.live)
+        for singleton in self.request.singletons:
+            self.site.docker.start(self.containers(work)[compose.coloured(singleton.name, work.colour)])
+
     def watch(self, stack: Stack, work: Plan) -> None:
         """Replace the singletons, and want every new container to stay up for a while.
 
         The old version drains meanwhile, and could still return.
         """
         clock, limits = self.site.clock, self.request.limits
-        self.stop_singletons(work.live)
-        for singleton in self.request.singletons:
-            self.site.docker.start(self.containers(work)[compose.coloured(singleton.name, work.colour)])
+        self.watched = limits.watch
+        self.replace_singletons(work)
         self.tell_drift(stack.model, work)
         until = clock.monotonic() + limits.watch
         while True:
@@ -524,9 +550,9 @@ class Rollout:
             if work.live is not None:
                 with self.stage("drain"):
                     self.drain(work)
-            if work.live is not None or running_besides(self.site, self.request.app, self.id):
+            if work.live is not None or running_besides(self.site, self.request.app, self.label):
                 with self.stage("retire"):
-                    retire(self.site, self.request.app, keep=self.id)
+                    retire(self.site, self.request.app, keep=self.label)
             self.prune()
         except (ReleaseError, OSError) as error:
             # The release is live, and stays it; whatever is left, the next one tidies up.
@@ -536,7 +562,7 @@ class Rollout:
     def drain(self, work: Plan) -> None:
         """Wait until no connection is open to the old version; the watch has been part of its time."""
         clock, limits = self.site.clock, self.request.limits
-        deadline = clock.monotonic() + limits.drain - limits.watch
+        deadline = clock.monotonic() + limits.drain - self.watched
         while left := self.open_connections(work):
             if clock.monotonic() >= deadline:
                 self.note(f"{left} connections are still open to the old version after {limits.drain:g} s")
@@ -557,7 +583,9 @@ class Rollout:
         """
         releases = self.journal.releases()
         served = [release.id for release in releases if release.outcome == LIVE]
-        kept = {*served[-self.request.limits.retain :], self.id, *self.needed}
+        # The live release and the one before it stay, whatever is set: they are what a rollback needs.
+        retain = max(self.request.limits.retain, 2)
+        kept = {*served[-retain:], self.id, *self.needed}
         others = [item for item in releases if item.id != self.id and item.outcome != NOTHING_TO_DO]
         images = {
             image
@@ -572,7 +600,7 @@ class Rollout:
         for release in releases:
             if release.id not in kept:
                 self.site.files.remove_tree(self.site.release_directory(release.id))
-        if len(served) >= self.request.limits.retain:
+        if len(served) >= retain:
             # By number, so that what a lost journal knew of goes as well, but not before there is as much again.
             # Backups of attempts that failed since then stay: they may be the last ones before a migration.
             oldest = min(map(number, kept))
@@ -623,6 +651,7 @@ class Rollout:
         told: dict[str, Any] = {
             "pinned": work.pinned,
             "fingerprint": work.fingerprint,
+            "containers": self.label,
             "previous": work.live.id if work.live else "",
             "sha": self.revision(next(service for service in self.request.web if service.public)),
             **facts(self.request, work.colour),
@@ -641,7 +670,7 @@ def retire(site: Site, app: str, keep: str, spare: Collection[str] = ()) -> None
     Args:
         site: the application.
         app: its compose project.
-        keep: the release that goes on.
+        keep: the label of the containers that go on.
         spare: services to leave alone, whatever their release.
     """
     for container in running_besides(site, app, keep):
@@ -649,12 +678,12 @@ def retire(site: Site, app: str, keep: str, spare: Collection[str] = ()) -> None
             site.docker.stop(container.name)
 
 
-def running_besides(site: Site, app: str, release: str) -> list[Container]:
-    """List the containers of all releases but one that run, or are about to run again."""
+def running_besides(site: Site, app: str, label: str) -> list[Container]:
+    """List the containers of releases that run, or are about to run again, but for those with a label."""
     return [
         item
         for item in site.docker.containers(app)
-        if _release_of(item) not in ("", release) and item.state in ("running", "restarting", "paused")
+        if _label(item) not in ("", label) and item.state in ("running", "restarting", "paused")
     ]
 
 
@@ -671,7 +700,7 @@ def undo(site: Site, request: Request, release: str) -> None:
         # Half a dump must not look like a whole one.
         site.files.remove_tree(site.backup_file(release))
         site.files.remove_tree(backups.unproved(site, release))
-    if any(item.id == release and item.stage in ("pending", "migrate") for item in releases):
+    if any(item.id == release and item.stage in MIGRATING for item in releases):
         # A client that was cut off has not ended its one-off container, which would go on changing the schema.
         site.docker.stop(f"{request.app}-migrate")
     if serving is None:
@@ -680,8 +709,33 @@ def undo(site: Site, request: Request, release: str) -> None:
         retire(site, request.app, keep="")
         site.files.remove_tree(site.release_directory(release))
         return
+    attempt = next((item for item in releases if item.id == release), None)
+    if attempt and attempt.facts.get("stopped"):
+        put_schema_back(site, request, attempt, serving)
     restore(site, request, serving)
     site.files.remove_tree(site.release_directory(release))
+
+
+def put_schema_back(site: Site, request: Request, attempt: Release, serving: Release) -> None:
+    """Undo what a rollback did to the database, by the dump that it took first, and start the live release again.
+
+    That one was stopped before the dump was taken, and nobody was served since: nothing that was written is lost.
+
+    Raises:
+        ReleaseError: the dump cannot be restored. Nobody is served then, and the next release tries again.
+    """
+    kept = site.kept_request(serving.id) or request
+    if attempt.facts.get("changing") and not attempt.facts.get("returned"):
+        # Whatever would hold a lock, or write.
+        retire(site, request.app, keep="")
+        backups.restore(site, kept, site.backup_file(attempt.id))
+        # From here on it must never be restored again: the live release writes.
+        site.journal.write(attempt.id, "fact", returned=True)
+    try:
+        Rollout(site, kept).wake(serving, site.docker.containers(request.app))
+    except ReleaseError as error:
+        # All that can be put back is: the next release takes its place.
+        site.journal.write(attempt.id, "note", text=str(error))
 
 
 def restore(site: Site, request: Request, serving: Release) -> None:
@@ -699,7 +753,7 @@ def restore(site: Site, request: Request, serving: Release) -> None:
     kept = site.kept_request(serving.id) or request
     stuck = _switch_back(site, kept, serving)
     web = {compose.coloured(item.name, colour) for item in kept.web for colour in compose.COLOURS}
-    retire(site, request.app, keep=serving.id, spare=web if stuck else ())
+    retire(site, request.app, keep=label_of(serving), spare=web if stuck else ())
     for container in site.docker.containers(request.app):
         if container.service in serving.facts["services"] and not container.running:
             site.docker.start(container.name)
@@ -711,7 +765,7 @@ def _switch_back(site: Site, request: Request, serving: Release) -> ReleaseError
     """Let the proxy send its requests to the live release, and to no other; return what went wrong."""
     colour = serving.facts["colour"]
     shown = proxy.shown(site.files.read(site.proxy_file) or "") == (serving.id, colour)
-    if shown and not running_besides(site, request.app, serving.id):
+    if shown and not running_besides(site, request.app, label_of(serving)):
         return None
     containers = site.docker.containers(request.app)
     run = Rollout(site, request)
@@ -727,6 +781,6 @@ def _switch_back(site: Site, request: Request, serving: Release) -> ReleaseError
     return None
 
 
-def _release_of(container: Container) -> str:
-    """Return the release that a container belongs to; empty for an accessory."""
+def _label(container: Container) -> str:
+    """Return the label of a container; empty for an accessory."""
     return container.labels.get(compose.LABEL_RELEASE, "")
