@@ -6,6 +6,7 @@ Ten of them by default; `make test-soak` runs fifty.
 from __future__ import annotations
 
 import os
+import time
 from datetime import datetime
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -37,8 +38,10 @@ def test_releases_in_a_row_lose_no_request_and_no_write_and_leave_nothing(
     figures: list[tuple[int, growth.Figures]] = []
     with LoadProcess(server.url, rate=RATE) as load:
         for number, tag in enumerate(tags, 1):
+            began = time.monotonic()
             done = server.deploy(tag)
             assert done.returncode == 0, done.stdout
+            print(f"release {number} of {RELEASES}: {time.monotonic() - began:.1f} s", flush=True)
             figures.append((number, growth.measure(server)))
         report = load.stop()
     # What the other tests of this folder begin with.
@@ -76,7 +79,7 @@ def test_releases_in_a_row_lose_no_request_and_no_write_and_leave_nothing(
     watches = [
         event["time"] for event in events if (event["event"], event.get("stage")) == ("stage", "watch")
     ]
-    switches = [datetime.fromisoformat(time).timestamp() for time in watches[-RELEASES - 1 : -1]]
+    switches = [datetime.fromisoformat(moment).timestamp() for moment in watches[-RELEASES - 1 : -1]]
     assert {stream.name for stream in report.streams} == {"sse-0", "ws-0"}
     for stream in report.streams:
         assert stream.events > 0
