@@ -10,7 +10,7 @@ import contextlib
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
-from . import found, hold, migrations, preflight
+from . import checks, found, hold, migrations, preflight
 from .errors import ReleaseError
 from .journal import LIVE, live
 from .request import Backup, Migrations, Registry
@@ -61,9 +61,13 @@ def wish(raw: dict[str, Any]) -> Wish:
         if name != "wait" and not isinstance(value, str):
             raise ReleaseError(f"{name} of a rollback must be a string")
     wait = raw.get("wait", 0)
-    if not isinstance(wait, int) or isinstance(wait, bool) or wait < 0:
+    if not isinstance(wait, int) or isinstance(wait, bool):
         raise ReleaseError(f"app_deploy_wait must be a whole number of seconds, not {str(wait)[:80]!r}")
+    checks.number(wait, "app_deploy_wait", 0, checks.LONGEST)
     asked = Wish(**raw)
+    checks.value(asked.to, checks.RELEASE, "to")
+    checks.value(asked.actor, checks.LINE, "app_deploy_actor")
+    checks.value(asked.run_url, checks.LINE, "app_deploy_run_url")
     if asked.schema not in ("", KEEP):
         raise ReleaseError(f"schema is {asked.schema[:80]!r}; it is {KEEP}, or left out")
     return asked
