@@ -47,6 +47,10 @@ test-workflows: setup ## The workflows for real, with act, against servers of th
 test-e2e: setup ## The whole way in the lab, under load
 	$(BIN)/pytest -q tests/e2e
 
+.PHONY: test-soak
+test-soak: setup ## Fifty releases in a row under load: no request lost, nothing left behind (about ten minutes)
+	SLIPWAY_RELEASES=50 $(BIN)/pytest -q -s tests/e2e/test_releases.py -k releases_in_a_row
+
 .PHONY: lint
 lint: lint-python lint-ansible lint-shell lint-workflows lint-migrations ## Every linter
 

@@ -3,35 +3,55 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import os
-import re
 import shlex
+import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
+
+if TYPE_CHECKING:
+    from types import ModuleType
 
 display = Display()
 
 # Seconds that one call waits for news; it returns at once when the release ends.
 WAIT = 5
+# What does not travel in the request.
+APART = ("directory", "env", "secrets", "env_file", "registry")
 ENGINE = Path(__file__).parents[1] / "module_utils/slipway"
 
 
-# As in the engine's request.py, which a plugin of the controller cannot import.
-TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}(@sha256:[0-9a-f]{64})?")
+def engine(part: str) -> ModuleType:
+    """Return a part of the engine, as it lies here: Ansible puts module_utils on the path of no plugin."""
+    if "slipway" not in sys.modules:
+        where = {"submodule_search_locations": [str(ENGINE)]}
+        spec = importlib.util.spec_from_file_location("slipway", ENGINE / "__init__.py", **where)
+        assert spec is not None  # noqa: S101 - it is always a file of ours
+        assert spec.loader is not None  # noqa: S101 - as above
+        sys.modules["slipway"] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules["slipway"])
+    return importlib.import_module(f"slipway.{part}")
 
 
-def wrong_tag(tag: object) -> str:
-    """Say what is wrong with a tag, if anything; asked before any connection is made."""
-    if tag in ("", None):
-        return "tag is not set: name the image tag to release"
-    if isinstance(tag, str) and TAG.fullmatch(tag):
-        return ""
-    return f"tag is {str(tag)[:80]!r}, which no image can have: name the image tag to release"
+def wrong_setting(arguments: dict[str, Any]) -> str:
+    """Say which setting cannot work, if any; asked before any connection is made, by the engine's own rules."""
+    try:
+        if rollback := arguments.get("rollback"):
+            checks = engine("checks")
+            checks.value(str(arguments.get("directory")), checks.DIRECTORY, "app_deploy_directory")
+            engine("rollback").wish(rollback)
+        else:
+            request = arguments.get("request") or {}
+            engine("request").parse({**request, **{key: arguments[key] for key in APART if key in arguments}})
+    except engine("errors").ReleaseError as error:
+        return str(error)
+    return ""
 
 
 class ActionModule(ActionBase):  # type: ignore[misc] # Ansible ships no types
@@ -45,12 +65,8 @@ class ActionModule(ActionBase):  # type: ignore[misc] # Ansible ships no types
         self._host = (task_vars or {}).get("inventory_hostname", "")
         self._directory = str(self._task.args.get("directory"))
         self._rollback = self._task.args.get("rollback") or {}
-        wrong = wrong_tag((self._task.args.get("request") or {}).get("tag"))
-        if wrong and not self._rollback:
-            return {
-                "failed": True,
-                "msg": f"{wrong}; for example: ansible-playbook deploy.yml -e tag=sha-1a2b3c4",
-            }
+        if wrong := wrong_setting(self._task.args):
+            return {"failed": True, "msg": wrong}
         if self._task.check_mode:
             return self._told(self._check(task_vars))
         answer = self._begin(task_vars)

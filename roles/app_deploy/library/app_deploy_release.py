@@ -96,7 +96,19 @@ from ansible.module_utils.basic import AnsibleModule
 
 PACKAGE = "ansible.module_utils.slipway"
 PARTS = (
-    *("__init__", "api", "backups", "budget", "cli", "compose", "console", "docker", "docker_cli", "envfile"),
+    *(
+        "__init__",
+        "api",
+        "backups",
+        "budget",
+        "checks",
+        "cli",
+        "compose",
+        "console",
+        "docker",
+        "docker_cli",
+        "envfile",
+    ),
     *("errors", "explain", "found", "hold", "host", "journal", "lock", "migrations", "plan", "preflight"),
     *("process", "proxy", "request", "rollback", "rollout", "schema", "site"),
 )
@@ -109,6 +121,7 @@ def _sent_along() -> None:
         api,
         backups,
         budget,
+        checks,
         cli,
         compose,
         console,
@@ -224,7 +237,7 @@ def main() -> None:
     if module.check_mode:
         apart = {key: values[key] for key in ("directory", "env", "secrets", "env_file", "registry")}
         check(module, {**values["request"], **apart})
-    if not os.access(values["directory"], os.W_OK):
+    if not Path(values["directory"]).is_dir() or not os.access(values["directory"], os.W_OK):
         module.fail_json(
             msg=f"the directory {values['directory']} is not there or not writable for this user: run site.yml first "
             "(bootstrap_directories names it), and deploy as bootstrap_deploy_user"

@@ -234,11 +234,11 @@ def test_a_chosen_version_serves_again(memory: Memory, to: str) -> None:
             {"to": "sha-0000000"},
             "'sha-0000000' never served here; on this host: 2-sha-bbbbbbb, 1-sha-aaaaaaa",
         ),
-        ({"to": "../../x"}, "'../../x' never served here"),
+        ({"to": "../../x"}, "to is '../../x'; it must be the id or tag"),
         ({"schema": "drop"}, "schema is 'drop'; it is keep"),
         ({"tag": "x"}, "a rollback has no setting tag; it knows to and schema"),
         ({"wait": "5m"}, "app_deploy_wait must be a whole number of seconds, not '5m'"),
-        ({"wait": -1}, "app_deploy_wait must be a whole number of seconds, not '-1'"),
+        ({"wait": -1}, "app_deploy_wait must be at least 0 and at most 86400, not -1"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line(memory: Memory, asked: dict[str, Any], message: str) -> None:

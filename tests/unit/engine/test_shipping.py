@@ -78,7 +78,7 @@ def test_what_is_wrong_with_a_request_is_said_in_json(module: ModuleType, tmp_pa
     module.install(tmp_path)
     done = run(tmp_path / "bin/slipway", "deploy")
     assert done.returncode == 1
-    assert json.loads(done.stdout)["error"].startswith("no tag to release")
+    assert json.loads(done.stdout)["error"].startswith("tag is not set")
 
 
 @pytest.mark.parametrize("word", ["status", "deploy", "check", "follow", "hold"])

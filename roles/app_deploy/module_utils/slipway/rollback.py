@@ -11,7 +11,7 @@ import contextlib
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
-from . import backups, compose, found, hold, migrations, preflight, schema
+from . import backups, checks, compose, found, hold, migrations, preflight, schema
 from .errors import ReleaseError
 from .journal import FAILED, LIVE, label_of, live
 from .request import Backup, Migrations, Registry
@@ -63,9 +63,13 @@ def wish(raw: dict[str, Any]) -> Wish:
         if name != "wait" and not isinstance(value, str):
             raise ReleaseError(f"{name} of a rollback must be a string")
     wait = raw.get("wait", 0)
-    if not isinstance(wait, int) or isinstance(wait, bool) or wait < 0:
+    if not isinstance(wait, int) or isinstance(wait, bool):
         raise ReleaseError(f"app_deploy_wait must be a whole number of seconds, not {str(wait)[:80]!r}")
+    checks.number(wait, "app_deploy_wait", 0, checks.LONGEST)
     asked = Wish(**raw)
+    checks.value(asked.to, checks.RELEASE, "to")
+    checks.value(asked.actor, checks.LINE, "app_deploy_actor")
+    checks.value(asked.run_url, checks.LINE, "app_deploy_run_url")
     if asked.schema not in ("", KEEP, RESTORE, DOWNGRADE):
         raise ReleaseError(
             f"schema is {asked.schema[:80]!r}; it is {KEEP}, {RESTORE} or {DOWNGRADE}, or left out"
