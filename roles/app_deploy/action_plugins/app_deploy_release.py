@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
@@ -54,6 +55,11 @@ def wrong_setting(arguments: dict[str, Any]) -> str:
     return ""
 
 
+def unreachable(error: Exception) -> str:
+    """Say in one line that there is no connection."""
+    return f"the server cannot be reached: {' '.join(str(error).split())}"
+
+
 class ActionModule(ActionBase):  # type: ignore[misc] # Ansible ships no types
     """Calls the engine directly, which is quicker than a module; the module of this name only installs it."""
 
@@ -65,6 +71,17 @@ class ActionModule(ActionBase):  # type: ignore[misc] # Ansible ships no types
         self._host = (task_vars or {}).get("inventory_hostname", "")
         self._directory = str(self._task.args.get("directory"))
         self._rollback = self._task.args.get("rollback") or {}
+        self._release = ""
+        try:
+            return self._put_back(task_vars) if "undo" in self._task.args else self._carry_out(task_vars)
+        except AnsibleConnectionFailure as error:
+            if len((task_vars or {}).get("ansible_play_hosts_all", ())) <= 1:
+                raise
+            # For one of several it is a failure like any other, which lets the playbook put the other ones back.
+            return {"failed": True, "lost": True, "release": self._release, "msg": unreachable(error)}
+
+    def _carry_out(self, task_vars: dict[str, Any] | None) -> dict[str, Any]:
+        """Release, or go back; return the task's result."""
         if wrong := wrong_setting(self._task.args):
             return {"failed": True, "msg": wrong}
         if self._task.check_mode:
@@ -74,7 +91,7 @@ class ActionModule(ActionBase):  # type: ignore[misc] # Ansible ships no types
             return self._told(answer)
         if "error" in answer:
             return self._told({"failed": True, "msg": answer["error"], "output": answer.get("output", "")})
-        release = answer["release"]
+        release = self._release = answer["release"]
         while True:
             self._show(answer["events"])
             if answer["ended"]:
@@ -84,6 +101,40 @@ class ActionModule(ActionBase):  # type: ignore[misc] # Ansible ships no types
                 return {"failed": True, "msg": f"lost sight of release {release}: {answer}"}
             if not answer["events"]:
                 self._say("still at it")
+
+    def _put_back(self, task_vars: dict[str, Any] | None) -> dict[str, Any]:
+        """Leave a release for the one before it, if it serves, and say what serves then.
+
+        Returns:
+            ``told``, one line; ``serves``, empty where nothing does or nobody knows; ``put_back``, where that was to be done;
+            ``problem``, where it could not be. It never fails, so that each server gets its turn.
+        """
+        undo, serves = str(self._task.args["undo"]), ""
+        answer: dict[str, Any] = {}
+        try:
+            # One that was lost sight of may still be at it.
+            while undo and not self._engine("follow", undo, "--wait", str(WAIT)).get("ended", True):
+                self._say("still at it")
+            serving = self._engine("status", "--json").get("live") or {}
+            serves, before = serving.get("release", ""), serving.get("previous", "")
+            told = f"{serves} serves" if serves else "nothing is live"
+            if undo and before and serves == undo:
+                self._rollback = {**self._rollback, "to": before}
+                went = self._carry_out(task_vars)
+                if went.get("failed"):
+                    answer = {"problem": went["msg"]}
+                else:
+                    serves = went["result"]["live"]
+                    told = f"{serves} serves, what served before this run"
+                    answer = {"put_back": True, "changed": True}
+        except AnsibleConnectionFailure as error:
+            told = f"what serves is not known: {unreachable(error)}"
+            answer = {"problem": unreachable(error)} if undo else {}
+        if "problem" in answer:
+            told = f"{undo} could not be left for what served before this run: {answer['problem']}"
+            answer |= {"put_back": False, "problem": told}
+        self._say(told)
+        return {**answer, "serves": serves, "told": told}
 
     def _begin(self, task_vars: dict[str, Any] | None) -> dict[str, Any]:
         """Start the release, with this very engine on the server and no other release running; or say why not."""
@@ -174,7 +225,8 @@ class ActionModule(ActionBase):  # type: ignore[misc] # Ansible ships no types
 
     def _ended(self, release: str, result: dict[str, Any]) -> dict[str, Any]:
         outcome = result["outcome"]
-        self._report(result)
+        if "undo" not in self._task.args:
+            self._report(result)
         if outcome in ("live", "nothing-to-do"):
             return {"release": release, "result": result, "changed": outcome == "live"}
         if result.get("output"):

@@ -27,6 +27,11 @@ options:
       C(schema) (V(keep), V(restore), V(downgrade)), C(actor), C(run_url), C(wait).
     type: dict
     default: {}
+  undo:
+    description: >-
+      Go back from this very release (its id) to the one before it, if it serves; empty, only tell what serves. Never fails.
+      O(rollback) says who asks.
+    type: str
   env:
     description: Names and values for the env file.
     type: dict
@@ -72,6 +77,10 @@ result:
   description: How it ended (C(outcome), C(stages) with seconds, C(live), C(sha) and so on).
   type: dict
   returned: when it did not fail
+told:
+  description: What serves now, in one line; besides it C(serves), C(put_back) and C(problem).
+  type: str
+  returned: with O(undo)
 actions:
   description: What would be done, one line each.
   type: list
@@ -218,6 +227,7 @@ def main() -> None:
             "directory": {"type": "path", "required": True},
             "request": {"type": "dict", "default": {}},
             "rollback": {"type": "dict", "default": {}},
+            "undo": {"type": "str"},
             "env": {"type": "dict", "default": {}},
             "secrets": {"type": "dict", "default": {}, "no_log": True},
             "env_file": {"type": "str", "default": "", "no_log": True},

@@ -200,6 +200,7 @@ class Request:
         actor: who asks.
         run_url: where the run that asks can be read; may be empty.
         wait: seconds to wait for a release that runs already.
+        migrate: whether this host may migrate; if not, another one has done so, on the database that they share.
     """
 
     app: str
@@ -220,6 +221,7 @@ class Request:
     run_url: str = ""
     digest: str = ""
     wait: int = 0
+    migrate: bool = True
 
     @property
     def web(self) -> tuple[Service, ...]:

@@ -234,6 +234,14 @@ class Rollout:
             self.tell_schema(migration)
             if not pending:
                 return
+        if not self.request.migrate:
+            # Without a check nobody knows, and the first server has migrated.
+            if settings.check:
+                raise ReleaseError(
+                    "a migration is pending, which the first server should have applied (app_deploy_migrate_on: first): "
+                    "do all servers use the same database? Release on the first one, or set app_deploy_migrate_on: each"
+                )
+            return
         if self.request.backup.service:
             with self.stage("backup"):
                 self.backup()
