@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,8 @@ NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,40}")
 SERVICE = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_-]{0,50}")
 PATH = re.compile(r"/[!-~]*")
 HOSTNAME = re.compile(r"(\*\.)?[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
+# A smaller share says too little in any time that a release may take; a larger one is a switch.
+LEAST_SHARE, MOST_SHARE = 0.01, 0.5
 FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,100}")
 
 
@@ -164,6 +167,19 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class Canary:
+    """How the new version is tried on a share of the traffic before the switch.
+
+    Args:
+        share: of the requests, from 0.01 to 0.5; 0: no canary.
+        seconds: how long.
+    """
+
+    share: float = 0
+    seconds: float = 30
+
+
+@dataclass(frozen=True)
 class Preflight:
     """What the server must have to spare before a release begins; 0 means that it is not asked.
 
@@ -215,6 +231,7 @@ class Request:
     migrations: Migrations = Migrations()
     backup: Backup = Backup()
     limits: Limits = Limits()
+    canary: Canary = Canary()
     preflight: Preflight = Preflight()
     registry: Registry = Registry()
     apply_accessories: tuple[str, ...] = ()
@@ -329,6 +346,7 @@ def parse(raw: Mapping[str, Any]) -> Request:
         ("migrations", Migrations),
         ("backup", Backup),
         ("limits", Limits),
+        ("canary", Canary),
         ("preflight", Preflight),
         ("registry", Registry),
     ):
@@ -374,8 +392,25 @@ def _check_request(request: Request) -> None:
         least = 1 if item.name in ("gate_healthy", "retain", "watch_requests") else 0
         if getattr(request.limits, item.name) < least:
             raise ReleaseError(f"app_deploy_limits.{item.name} must be at least {least}")
+    _check_canary(request)
     _check_spare(request)
     _check_migrations(request.migrations)
+
+
+def _check_canary(request: Request) -> None:
+    """Check that a canary can be, and be judged. A comparison with `nan` never holds."""
+    share, seconds = request.canary.share, request.canary.seconds
+    if share != 0 and not LEAST_SHARE <= share <= MOST_SHARE:
+        raise ReleaseError(
+            f"app_deploy_canary.share is {share}; it is a share of the requests from {LEAST_SHARE} to {MOST_SHARE}, or 0 "
+            "for no canary"
+        )
+    if not 0 < seconds < math.inf:
+        raise ReleaseError(f"app_deploy_canary.seconds is {seconds}; it must be more than 0")
+    if share and not request.proxy.metrics_url:
+        raise ReleaseError(
+            "app_deploy_canary needs app_deploy_proxy.metrics_url: nothing else tells how the new version does"
+        )
 
 
 def _check_spare(request: Request) -> None:

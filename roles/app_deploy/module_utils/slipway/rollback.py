@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from . import found, hold, migrations, preflight
 from .errors import ReleaseError
 from .journal import LIVE, live
-from .request import Backup, Migrations, Registry
+from .request import Backup, Canary, Migrations, Registry
 from .rollout import Rollout
 
 if TYPE_CHECKING:
@@ -184,9 +184,9 @@ class Rollback(Rollout):
         kept = site.kept_request(self.target.id)
         assert kept is not None  # noqa: S101 - `choose` has looked
         self.kept = replace(kept, actor=asked.actor, run_url=asked.run_url, wait=0, apply_accessories=())
-        super().__init__(
-            site, replace(self.kept, migrations=Migrations(), backup=Backup(), registry=Registry())
-        )
+        # No canary: the version has served before, and whoever goes back wants the live one gone.
+        done = replace(self.kept, migrations=Migrations(), backup=Backup(), canary=Canary())
+        super().__init__(site, replace(done, registry=Registry()))
         self.needed = {self.target.id}
 
     def preflight(self) -> None:
