@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-# A release that failed in one of these had the traffic already, and gave it back.
-AFTER_SWITCH = ("switch", "watch")
+# A release that failed in one of these had traffic already, in a canary a share of it, and gave it back.
+AFTER_SWITCH = ("canary", "switch", "watch")
 
 
 @dataclass(frozen=True)

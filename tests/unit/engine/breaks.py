@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from slipway import compose, journal, rollback, rollout
+from slipway import compose, journal, proxy, rollback, rollout
 from slipway.rollout import Rollout
 
 if TYPE_CHECKING:
@@ -28,9 +28,11 @@ def old_stops_before_the_switch_is_confirmed(patch: pytest.MonkeyPatch) -> None:
     """The file is written, so the proxy will have read it."""
     confirm = Rollout.confirm
 
-    def hasty(self: Rollout, release: str, request: Request, *, healthy: bool = True) -> None:
-        rollout.retire(self.site, request.app, keep=release)
-        confirm(self, release, request, healthy=healthy)
+    def hasty(
+        self: Rollout, release: str, request: Request, *, healthy: bool = True, canary: str = ""
+    ) -> None:
+        rollout.retire(self.site, request.app, keep=canary or release)
+        confirm(self, release, request, healthy=healthy, canary=canary)
 
     patch.setattr(Rollout, "confirm", hasty)
 
@@ -125,6 +127,26 @@ def what_was_left_is_forgotten(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(rollback, "bad", lambda *_: False)
 
 
+def canary_is_taken_for_a_switch(patch: pytest.MonkeyPatch) -> None:
+    """A file that names the live release sends it all there is."""
+    patch.setattr(proxy, "canary", lambda _: "")
+
+
+def canary_mark_is_overlooked(patch: pytest.MonkeyPatch) -> None:
+    """Three answers in a row come from the release, so all of them do."""
+    confirm = Rollout.confirm
+
+    def hasty(
+        self: Rollout, release: str, request: Request, *, healthy: bool = True, canary: str = ""
+    ) -> None:
+        with patch.context() as within:
+            if not canary:
+                within.setattr(proxy, "CANARY", "X-Nothing")
+            confirm(self, release, request, healthy=healthy, canary=canary)
+
+    patch.setattr(Rollout, "confirm", hasty)
+
+
 BREAKS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     function.__name__: function
     for function in (
@@ -142,5 +164,7 @@ BREAKS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
         images_are_noted_after_the_pull,
         label_is_the_id,
         what_was_left_is_forgotten,
+        canary_is_taken_for_a_switch,
+        canary_mark_is_overlooked,
     )
 }

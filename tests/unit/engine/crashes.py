@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from slipway.request import Registry, Request
 
 # Short, so that a schedule takes milliseconds; the ratios are those of the defaults.
+METRICS = "http://127.0.0.1:8082/metrics"
+CANARY = {"share": 0.2, "seconds": 0.3}
 LIMITS = {"gate": 1, "gate_interval": 0.05, "watch": 0.5, "switch": 0.5, "drain": 0.5, "retain": 2}
 # Seconds that an application needs to answer after its start, and the proxy to take a new file.
 BOOTS, LOADS = 0.08, 0.03
@@ -257,6 +259,9 @@ class Http:
         self.files = files
         self.clock = clock
         self.loaded: tuple[str, str] | None = None  # release, service
+        # The same of the release that gets a share; and how many requests have come since.
+        self.canary: tuple[str, str] | None = None
+        self.turn = 0
         self.text: str | None = None
         self.due = 0.0
         # How often in a row each container has answered as it should, to the engine itself.
@@ -271,20 +276,34 @@ class Http:
             self.text, self.due = text, self.clock.time + LOADS
         if self.due and self.clock.time >= self.due:
             self.due = 0.0
-            loaded = None
+            loaded = canary = None
             if text is not None:
                 config = json.loads(text.partition("\n")[2])["http"]
-                release = config["middlewares"]["release"]["headers"]["customResponseHeaders"]
-                loaded = (release["X-Slipway-Release"], config["routers"]["web"]["service"])
-            if loaded != self.loaded:
+                headers = {
+                    name: what["headers"]["customResponseHeaders"]
+                    for name, what in config["middlewares"].items()
+                }
+                service = config["routers"]["web"]["service"]
+                if "canary" in headers:
+                    parts = config["services"][service]["weighted"]["services"]
+                    service = parts[0]["name"]
+                    canary = (headers["release-canary"]["X-Slipway-Release"], parts[1]["name"])
+                loaded = (headers["release"]["X-Slipway-Release"], service)
+            if (loaded, canary) != (self.loaded, self.canary):
                 self.answered = False
-            self.loaded = loaded
+            self.loaded, self.canary = loaded, canary
 
     def target(self) -> Container | None:
-        """Return the container that the proxy sends requests to."""
+        """Return the container that the proxy sends requests to; the one with most of them, in a canary."""
         return self.docker.found.get(self.loaded[1]) if self.loaded else None
 
+    def targets(self) -> list[Container | None]:
+        """Return the containers that the proxy sends any requests to."""
+        return [self.docker.found.get(to[1]) for to in (self.loaded, self.canary) if to]
+
     def get(self, url: str, host: str, timeout: float) -> Answer:
+        if url == METRICS:
+            return Answer(200, {}, b"")
         if url.startswith("http://127.0.0.1"):
             answer = self.through_proxy()
             self.answered = self.answered or answer.status == 200
@@ -305,9 +324,16 @@ class Http:
     def through_proxy(self) -> Answer:
         if self.loaded is None or not self.docker.found["proxy"].running:
             return Answer(404, {}, b"")
-        item = self.target()
+        release, service = self.loaded
+        marks = {}
+        if self.canary:
+            self.turn += 1
+            # Every fifth, so that three in a row do not tell that there is no canary.
+            release, service = self.canary if self.turn % 5 == 0 else self.loaded
+            marks = {"x-slipway-canary": self.canary[0]}
+        item = self.docker.found.get(service)
         return Answer(
-            self.docker.answers(item) if item else 502, {"x-slipway-release": self.loaded[0]}, b"ok"
+            self.docker.answers(item) if item else 502, {"x-slipway-release": release, **marks}, b"ok"
         )
 
 
@@ -356,14 +382,14 @@ class World:
 
     # The engine, and what happens to it.
 
-    def release(self, tag: str, env: str = "1", fault: Fault | None = None) -> str:
+    def release(self, tag: str, env: str = "1", fault: Fault | None = None, *, canary: bool = False) -> str:
         """Let the engine carry out a release, as `slipway deploy` does.
 
         Returns:
             ``live``, ``nothing-to-do``, ``failed``, ``refused`` where it did not even begin, or ``dead`` where the
             fault killed the engine.
         """
-        return self.carry(lambda: rollout.Rollout(self.site, request(tag, env)), fault)
+        return self.carry(lambda: rollout.Rollout(self.site, request(tag, env, canary=canary)), fault)
 
     def rollback(self, fault: Fault | None = None) -> str:
         """Let the engine go back to the release before, as `slipway rollback` does; return as `release` does."""
@@ -524,7 +550,7 @@ class World:
                 and service.startswith("web")
                 and self.clock.time > self.docker.since[item.id] + after
             ):
-                if self.http.target() is item:
+                if item in self.http.targets():
                     self.must_answer = False
                 self.docker.found[service] = replace(item, state="restarting")
 
@@ -535,7 +561,7 @@ class World:
         item = self.live_web()
         if item is None:
             return
-        if item is self.http.target():
+        if item in self.http.targets():
             self.must_answer = False
         self.docker.found[item.service] = replace(item, state=state)
         if for_good:
@@ -584,14 +610,17 @@ class World:
     def look(self) -> None:
         """Look at what must hold at every moment."""
         if self.must_answer:
-            answer = self.http.through_proxy()
-            target = self.http.target()
-            if answer.status != 200 or target is None:
-                raise BrokenPromiseError(
-                    f"the proxy answers {answer.status} for {answer.headers}: {self.containers()}"
-                )
-            if self.http.passed.get(target.id, 0) < 3:
-                raise BrokenPromiseError(f"{target.name} serves and has not passed its gate")
+            targets = self.http.targets()
+            if not targets or not self.docker.found["proxy"].running:
+                raise BrokenPromiseError(f"the proxy has no routes: {self.containers()}")
+            for target in targets:
+                status = self.docker.answers(target) if target else 502
+                if target is None or status != 200:
+                    raise BrokenPromiseError(
+                        f"the proxy answers {status} for {self.http.loaded}, {self.http.canary}: {self.containers()}"
+                    )
+                if self.http.passed.get(target.id, 0) < 3:
+                    raise BrokenPromiseError(f"{target.name} serves and has not passed its gate")
         bots = [
             item.name for item in self.docker.found.values() if item.service.startswith("bot") and up(item)
         ]
@@ -617,6 +646,8 @@ class World:
             serving = self.live()
             if self.stage not in ("switch", "watch") and (serving is None or serving.id != release):
                 raise BrokenPromiseError(f"the proxy is given {release} in stage {self.stage}")
+            if "X-Slipway-Canary" in args[1] and self.stage != "canary":
+                raise BrokenPromiseError(f"the proxy is given a canary in stage {self.stage}")
 
     def may(self, what: str, item: Container) -> None:
         """Want that this may be done to a container."""
@@ -628,7 +659,7 @@ class World:
             raise BrokenPromiseError(
                 f"start {item.name} in stage {self.stage}: the journal did not announce it"
             )
-        if what != "start" and release is not None and item is self.http.target() and self.must_answer:
+        if what != "start" and release is not None and item in self.http.targets() and self.must_answer:
             raise BrokenPromiseError(f"{what} {item.name}, which the proxy sends requests to")
         if what == "stop" and item.service.startswith("web") and self.must_answer and not self.http.answered:
             raise BrokenPromiseError(f"stop {item.name} before anything else has answered through the proxy")
@@ -688,6 +719,8 @@ class World:
             raise BrokenPromiseError(
                 f"{serving.id} is live, yet the proxy answers {answer.status} for {self.http.loaded}"
             )
+        if self.http.canary:
+            raise BrokenPromiseError(f"{serving.id} is live, yet {self.http.canary} gets a share")
         target = self.http.target()
         tag = serving.id.partition("-")[2]
         if target is None or target.labels["slipway.release"] != label_of(serving) or tag not in GOOD:
@@ -783,11 +816,12 @@ def rolled(item: Container) -> bool:
     return "slipway.release" in item.labels
 
 
-REQUESTS: dict[tuple[str, str], Request] = {}
+REQUESTS: dict[tuple[str, str, bool], Request] = {}
 
 
-def request(tag: str, env: str) -> Request:
+def request(tag: str, env: str, *, canary: bool = False) -> Request:
     """Make a request, or take the one that was made before: they never change."""
-    if (tag, env) not in REQUESTS:
-        REQUESTS[tag, env] = memory.request(tag, env={"A": env}, limits=LIMITS)
-    return REQUESTS[tag, env]
+    if (tag, env, canary) not in REQUESTS:
+        tried = {"canary": CANARY, "proxy": {"service": "proxy", "metrics_url": METRICS}} if canary else {}
+        REQUESTS[tag, env, canary] = memory.request(tag, env={"A": env}, limits=LIMITS, **tried)
+    return REQUESTS[tag, env, canary]

@@ -35,8 +35,8 @@ SHARDS = 10
 # Within so many schedules every broken engine has to be caught.
 ENOUGH = 3000
 
-# A release makes about a hundred calls; what is beyond its last one never strikes.
-CALLS = st.integers(1, 130)
+# A release makes about a hundred calls, some more with a canary; what is beyond its last one never strikes.
+CALLS = st.integers(1, 150)
 DEATHS = st.builds(
     Fault, CALLS, st.sampled_from(["process", "power"]), st.sampled_from(["before", "after", "torn"])
 )
@@ -61,18 +61,18 @@ class Server(RuleBasedStateMachine):
         super().__init__()
         self.world = World()
 
-    def plain(self, tag: str, env: str = "1") -> None:
+    def plain(self, tag: str, env: str = "1", *, canary: bool = False) -> None:
         """Release, undisturbed."""
-        outcome = self.world.release(tag, env)
+        outcome = self.world.release(tag, env, canary=canary)
         self.world.settled()
         if tag in GOOD and outcome == "failed":
             raise BrokenPromiseError(f"a plain release of {tag} failed: {self.world.error}")
         if tag in BAD and outcome != "failed":
             raise BrokenPromiseError(f"{tag} is {outcome}")
 
-    @rule(tag=TAGS, env=st.sampled_from("12"))
-    def release(self, tag: str, env: str) -> None:
-        self.plain(tag, env)
+    @rule(tag=TAGS, env=st.sampled_from("12"), canary=st.booleans())
+    def release(self, tag: str, env: str, canary: bool) -> None:  # noqa: FBT001 - drawn by its name
+        self.plain(tag, env, canary=canary)
 
     @rule(tag=st.sampled_from(GOOD))
     def release_twice(self, tag: str) -> None:
@@ -82,9 +82,15 @@ class Server(RuleBasedStateMachine):
         if outcome != NOTHING_TO_DO or self.world.state() != before:
             raise BrokenPromiseError(f"the second release of {tag} is {outcome}")
 
-    @rule(tag=TAGS, env=st.sampled_from("12"), fault=DEATHS | ERRORS)
-    def release_disturbed(self, tag: str, env: str, fault: Fault) -> None:
-        outcome = self.world.release(tag, env, fault)
+    @rule(tag=TAGS, env=st.sampled_from("12"), fault=DEATHS | ERRORS, canary=st.booleans())
+    def release_disturbed(
+        self,
+        tag: str,
+        env: str,
+        fault: Fault,
+        canary: bool,  # noqa: FBT001 - drawn by its name
+    ) -> None:
+        outcome = self.world.release(tag, env, fault, canary=canary)
         if not self.world.struck:
             self.world.settled()
         elif outcome == LIVE:
@@ -182,6 +188,8 @@ STORIES = {
     "back, made anew": (["sha-aaaaaaa", "sha-bbbbbbb", "500"], BACK),
     "back to a rollback": (["sha-aaaaaaa", "sha-bbbbbbb", BACK, "sha-ccccccc"], BACK),
     "on from there": (["sha-aaaaaaa", "sha-bbbbbbb", BACK], "sha-ccccccc"),
+    "canary": (["sha-aaaaaaa"], "sha-ccccccc"),
+    "bad canary": (["sha-aaaaaaa"], "dies-later"),
 }
 
 
@@ -189,18 +197,26 @@ def server(tags: list[str]) -> Server:
     """Make a server on which these have been released."""
     machine = Server()
     for tag in tags:
-        if tag == BACK:
-            assert machine.world.rollback() == LIVE
-        else:
-            machine.plain(tag)
+        undisturbed(machine, tag)
     return machine
+
+
+def undisturbed(machine: Server, tag: str, *, canary: bool = False) -> None:
+    """Release a tag, or go back."""
+    if tag == BACK:
+        assert machine.world.rollback() == LIVE
+    else:
+        machine.plain(tag, canary=canary)
 
 
 @pytest.mark.parametrize("story", STORIES)
 @pytest.mark.parametrize("what", ["process", "power"])
 def test_a_death_at_every_single_call(story: str, what: str) -> None:
     before, tag = STORIES[story]
-    whole = server([*before, tag])
+    canary = "canary" in story
+    whole = server(before)
+    undisturbed(whole, tag, canary=canary)
+    assert ("canary" in dict(whole.world.outside.journal.releases()[-1].stages)) == (story == "canary")
     # Before a call that only looks, things are as they were after the one before it.
     changing = [at for at, name in enumerate(whole.world.names, 1) if name not in LOOKS]
     assert len(changing) > 10
@@ -208,7 +224,8 @@ def test_a_death_at_every_single_call(story: str, what: str) -> None:
         for when in ("before", "torn"):
             machine = server(before)
             fault = Fault(at, what, when)
-            run = machine.world.rollback if tag == BACK else functools.partial(machine.world.release, tag)
+            release = functools.partial(machine.world.release, tag, canary=canary)
+            run = machine.world.rollback if tag == BACK else release
             assert run(fault=fault) == "dead"
             machine.plain("sha-bbbbbbb")
             machine.release_twice("sha-bbbbbbb")

@@ -62,6 +62,31 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"wait": -1}, "app_deploy_wait must be at least 0 and at most 86400, not -1"),
     ({"wait": "300"}, "wait must be a whole number, not '300'"),
     ({"wait": 1.5}, "wait must be a whole number, not 1.5"),
+    (
+        {"canary": {"share": 1}},
+        "app_deploy_canary.share must be at least 0.01 and at most 0.5, not 1",
+    ),
+    (
+        {"canary": {"share": 0.001}},
+        "app_deploy_canary.share must be at least 0.01 and at most 0.5, not 0.001",
+    ),
+    ({"canary": {"share": -0.1}}, "app_deploy_canary.share must be at least 0.01 and at most 0.5, not -0.1"),
+    (
+        {"canary": {"share": float("nan")}},
+        "app_deploy_canary.share must be at least 0.01 and at most 0.5, not nan",
+    ),
+    ({"canary": {"share": "10%"}}, "share must be a number, not '10%'"),
+    (
+        {"canary": {"seconds": 0}},
+        "app_deploy_canary.seconds must be more than 0 and at most 86400 (seconds), not 0",
+    ),
+    (
+        {"canary": {"seconds": float("inf")}},
+        "app_deploy_canary.seconds must be more than 0 and at most 86400 (seconds), not inf",
+    ),
+    ({"canary": {"percent": 10}}, "app_deploy_canary has no setting percent; it knows share, seconds"),
+    ({"canary": 0.1}, "app_deploy_canary must be a mapping of settings to values"),
+    ({"canary": {"share": 0.1}}, "app_deploy_canary needs app_deploy_proxy.metrics_url"),
     ({"preflight": {"disk": -1}}, "app_deploy_preflight.disk must be at least 0"),
     (
         {"preflight": {"memory": float("nan")}},

@@ -72,6 +72,8 @@ LONGEST, MOST = 86_400, 1000
 # No time at all for what always takes some would fail every release, and late.
 NEVER_NONE = ("pull", "accessories", "gate", "switch")
 SHOWN = 80
+# A smaller share says too little in any time that a release may take; a larger one is a switch.
+LEAST_SHARE, MOST_SHARE = 0.01, 0.5
 
 
 def value(text: str, rule: Rule, what: str) -> None:
@@ -128,6 +130,7 @@ def request(wanted: Request) -> None:
     for accessory in wanted.apply_accessories:
         value(accessory, SERVICE, "one of accessories")
     _limits(wanted.limits)
+    _canary(wanted)
     number(wanted.wait, "app_deploy_wait", 0, LONGEST)
     number(wanted.preflight.disk, "app_deploy_preflight.disk", 0, MOST)
     number(wanted.preflight.memory, "app_deploy_preflight.memory", 0, MOST)
@@ -186,6 +189,18 @@ def _limits(limits: Limits) -> None:
             number(given, where, 0, 1)
         else:
             number(given, where, 0, LONGEST)
+
+
+def _canary(wanted: Request) -> None:
+    """Check that a canary can be, and be judged."""
+    canary = wanted.canary
+    if canary.share:
+        number(canary.share, "app_deploy_canary.share", LEAST_SHARE, MOST_SHARE)
+        if not wanted.proxy.metrics_url:
+            raise ReleaseError(
+                "app_deploy_canary needs app_deploy_proxy.metrics_url: nothing else tells how the new version does"
+            )
+    _positive(canary.seconds, "app_deploy_canary.seconds")
 
 
 def _proxy(proxy: Proxy) -> None:

@@ -28,8 +28,9 @@ COMMITTED = ("singletons", "drain", "retire")
 def next_id(site: Site, tag: str) -> str:
     """Name the next release: a number that only grows, whatever became of the journal, and the tag for people."""
     text = site.files.read(site.journal.path) or ""
-    shown = proxy.shown(site.files.read(site.proxy_file) or "")
-    names = [*re.findall(r'"release": "(\d+-)', text), shown[0] if shown else ""]
+    routes = site.files.read(site.proxy_file) or ""
+    shown = proxy.shown(routes)
+    names = [*re.findall(r'"release": "(\d+-)', text), shown[0] if shown else "", proxy.canary(routes)]
     names += [*site.files.names(f"{site.directory}/releases"), *site.files.names(f"{site.directory}/backups")]
     return f"{max(map(number, names), default=0) + 1}-{tag}"
 

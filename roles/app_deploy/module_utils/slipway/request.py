@@ -162,6 +162,19 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class Canary:
+    """How the new version is tried on a share of the traffic before the switch.
+
+    Args:
+        share: of the requests, from 0.01 to 0.5; 0: no canary.
+        seconds: how long.
+    """
+
+    share: float = 0
+    seconds: float = 30
+
+
+@dataclass(frozen=True)
 class Preflight:
     """What the server must have to spare before a release begins; 0 means that it is not asked.
 
@@ -214,6 +227,7 @@ class Request:
     migrations: Migrations = Migrations()
     backup: Backup = Backup()
     limits: Limits = Limits()
+    canary: Canary = Canary()
     preflight: Preflight = Preflight()
     registry: Registry = Registry()
     apply_accessories: tuple[str, ...] = ()
@@ -350,6 +364,7 @@ def parse(raw: Mapping[str, Any]) -> Request:
         ("migrations", Migrations),
         ("backup", Backup),
         ("limits", Limits),
+        ("canary", Canary),
         ("preflight", Preflight),
         ("registry", Registry),
     ):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from . import backups, checks, compose, found, hold, migrations, preflight, schema
 from .errors import ReleaseError
 from .journal import FAILED, LIVE, label_of, live
-from .request import Backup, Migrations, Registry
+from .request import Backup, Canary, Migrations, Registry
 from .rollout import Rollout, restore, retire
 from .schema import DOWNGRADE, KEEP, RESTORE
 
@@ -214,9 +214,9 @@ class Rollback(Rollout):
         kept = site.kept_request(self.target.id)
         assert kept is not None  # noqa: S101 - `choose` has looked
         self.kept = replace(kept, actor=asked.actor, run_url=asked.run_url, wait=0, apply_accessories=())
-        super().__init__(
-            site, replace(self.kept, migrations=Migrations(), backup=Backup(), registry=Registry())
-        )
+        # No canary: the version has served before, and whoever goes back wants the live one gone.
+        done = replace(self.kept, migrations=Migrations(), backup=Backup(), canary=Canary())
+        super().__init__(site, replace(done, registry=Registry()))
         self.needed = {self.target.id}
 
     def preflight(self) -> None:

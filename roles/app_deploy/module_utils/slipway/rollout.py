@@ -110,6 +110,9 @@ class Rollout:
                 self.start(work)
             with self.stage("gate"):
                 self.gate(work)
+            if self.takes_canary(work):
+                with self.stage("canary"):
+                    self.canary(work)
             with self.stage("switch"):
                 self.switch(work)
             self.decide(stack, work)
@@ -148,10 +151,12 @@ class Rollout:
                 self.journal.write(release.id, "end", outcome=FAILED, error=error, undone=True)
         if serving is None:
             return
-        shown = proxy.shown(self.site.files.read(self.site.proxy_file) or "")
+        routes = self.site.files.read(self.site.proxy_file) or ""
+        shown = proxy.shown(routes)
         if (
             shown is None
             or shown[0] != serving.id
+            or proxy.canary(routes)
             or running_besides(self.site, self.request.app, label_of(serving))
         ):
             self.note(f"release {serving.id} is live, but does not serve alone: putting that right")
@@ -260,7 +265,8 @@ class Rollout:
 
     def start(self, work: Plan) -> None:
         """Start the idle colour beside the live one."""
-        self.began = self.counted(work.live.facts.get("web", {}) if work.live else ())
+        if work.live is not None:
+            [self.began] = self.counted(old_web(work))
         for service in self.request.web:
             self.site.docker.start(self.containers(work)[compose.coloured(service.name, work.colour)])
 
@@ -357,11 +363,60 @@ class Rollout:
         """Return the commit that a service's image was built from, as far as its label or the tag tell it."""
         return self.images[service.name].revision or revision_in(self.request.tag)
 
+    def takes_canary(self, work: Plan) -> bool:
+        """Whether the new version is to get a share of the traffic first."""
+        if not self.request.canary.share or work.live is None:
+            return False
+        found = self.site.docker.containers(self.request.app)
+        down = set(old_web(work)) - {item.service for item in found if item.running}
+        if down:
+            self.note(f"no canary: {', '.join(sorted(down))} of the live release does not run")
+        return not down
+
+    def canary(self, work: Plan) -> None:
+        """Give the new version a share of the traffic, and judge it by that against the old one at the same time.
+
+        Singletons are left alone. What is worse than the limits allow ends it at once; undoing takes the share back.
+        """
+        assert work.live is not None  # noqa: S101 - `takes_canary` has looked
+        clock, limits, wanted = self.site.clock, self.request.limits, self.request.canary
+        asked = self.site.kept_request(work.live.id) or self.request
+        serving = (work.live.id, work.live.facts["colour"])
+        config = proxy.render_canary(asked, self.request, serving, (self.id, work.colour), wanted.share)
+        self.site.switch_proxy(proxy.dump(config, work.live.id, self.id))
+        self.confirm(work.live.id, asked, healthy=False, canary=self.id)
+        old_began, new_began = self.counted(old_web(work), self.web_of(work))
+        warm: budget.Counts | None = None
+        began = clock.monotonic()
+        while True:
+            for name in self.web_of(work):
+                self.address(name, self.containers(work)[name])
+            old, new = self.counted(old_web(work), self.web_of(work))
+            passed = clock.monotonic() - began
+            if warm is None and passed >= limits.watch_warmup:
+                warm = new
+            self.judge(
+                work,
+                old.since(old_began),
+                new.since(new_began),
+                new.since(warm) if warm else None,
+                f"in its canary ({wanted.share:.0%} of the requests) ",
+            )
+            if passed >= wanted.seconds:
+                break
+            clock.sleep(min(LOOK_INTERVAL, wanted.seconds - passed))
+        got = max(0, new.since(new_began).requests)
+        if got < limits.watch_requests:
+            self.note(
+                f"the new version got {got:.0f} requests in its canary, too few to judge it by "
+                f"(app_deploy_limits.watch_requests is {limits.watch_requests})"
+            )
+
     def switch(self, work: Plan) -> None:
         """Turn all traffic in one atomic step, and prove it through the proxy."""
         config = proxy.render(self.request, work.colour, self.id)
-        self.switched = self.counted(work.live.facts.get("web", {}) if work.live else ())
-        self.fresh = self.counted(self.web_of(work))
+        if work.live is not None:
+            self.switched, self.fresh = self.counted(old_web(work), self.web_of(work))
         self.site.switch_proxy(proxy.dump(config, self.id))
         self.confirm(self.id, self.request)
 
@@ -406,13 +461,17 @@ class Rollout:
                     )
                 clock.sleep(limits.gate_interval)
 
-    def confirm(self, release: str, request: Request, *, healthy: bool = True) -> None:
+    def confirm(self, release: str, request: Request, *, healthy: bool = True, canary: str = "") -> None:
         """Ask through the proxy until it answers with a release, and only with that one.
+
+        An answer that is marked as one of a canary counts for nothing, whichever version it comes from: another request
+        may still get the other one.
 
         Args:
             release: its id.
             request: what it was asked with.
             healthy: whether its answers must be those of a healthy application.
+            canary: wait for the mark of this one's canary instead.
         """
         clock = self.site.clock
         deadline = clock.monotonic() + request.limits.switch
@@ -427,15 +486,24 @@ class Rollout:
                     base + service.paths[0].rstrip("/") + service.health_path, host, ASK_TIMEOUT
                 )
                 told = answer.headers.get(proxy.HEADER.lower(), "no release")
-                problem = f"it answers {answer.status} for {told}"
-                seen = seen + 1 if told == release and (answer.status < 500 or not healthy) else 0
+                marked = answer.headers.get(proxy.CANARY.lower(), "")
+                problem = f"it answers {answer.status} for {told}" + (
+                    f" in the canary of {marked}" if marked else ""
+                )
+                right = marked == canary if canary else told == release and not marked
+                seen = seen + 1 if right and (answer.status < 500 or not healthy) else 0
             except OSError as error:
                 problem, seen = str(error), 0
             if seen < wanted:
                 if clock.monotonic() >= deadline:
                     container = self.container_of(request.proxy.service)
+                    wish = (
+                        f"the canary of {canary}, for which it must be Traefik 3.7 or later,"
+                        if canary
+                        else release
+                    )
                     raise ReleaseError(
-                        f"the proxy at {base} (app_deploy_proxy.url) does not serve {release} after "
+                        f"the proxy at {base} (app_deploy_proxy.url) does not serve {wish} after "
                         f"{request.limits.switch:g} s: {problem}",
                         self.site.docker.logs(container.name, 20) if container else "",
                     )
@@ -505,11 +573,11 @@ class Rollout:
         """Name the proxy's services for the new version."""
         return {compose.coloured(service.name, work.colour) for service in self.request.web}
 
-    def counted(self, services: Collection[str]) -> budget.Counts:
-        """Ask the proxy what it counted for some of its services; nothing where it does not tell."""
+    def counted(self, *groups: Collection[str]) -> list[budget.Counts]:
+        """Ask the proxy, once, what it counted for groups of its services; nothing where it does not tell."""
         url = self.request.proxy.metrics_url
-        if not url or not services:
-            return budget.Counts()
+        if not url:
+            return [budget.Counts() for _ in groups]
         try:
             answer = self.site.http.get(url, "", ASK_TIMEOUT)
         except OSError as error:
@@ -517,8 +585,9 @@ class Rollout:
             if told not in self.told:
                 self.told.add(told)
                 self.note(told)
-            return budget.Counts()
-        return budget.read(answer.body.decode(errors="replace"), services)
+            return [budget.Counts() for _ in groups]
+        text = answer.body.decode(errors="replace")
+        return [budget.read(text, services) for services in groups]
 
     def compare(self, work: Plan, *, warm: bool) -> None:
         """Turn back where the new version does worse than the old one did while it was replaced.
@@ -529,17 +598,35 @@ class Rollout:
         """
         if work.live is None or not self.request.proxy.metrics_url:
             return
-        now, limits = self.counted(self.web_of(work)), self.request.limits
+        [now] = self.counted(self.web_of(work))
         if warm and self.warm is None:
             self.warm = now
-        old = self.switched.since(self.began)
-        told = budget.failing(old, now.since(self.fresh), limits)
-        told = told or (budget.slow(old, now.since(self.warm), limits) if self.warm else "")
+        warmed = now.since(self.warm) if self.warm else None
+        self.judge(work, self.switched.since(self.began), now.since(self.fresh), warmed)
+
+    def judge(
+        self, work: Plan, old: budget.Counts, new: budget.Counts, warm: budget.Counts | None, where: str = ""
+    ) -> None:
+        """Mark the release as bad where the new version does worse than the limits allow.
+
+        Args:
+            work: the release.
+            old: what the proxy counted for the version before.
+            new: what it counted for the new one.
+            warm: the same since that should be warm; None: it should not be yet.
+            where: where it does so, for the message.
+
+        Raises:
+            ReleaseError: it does worse.
+        """
+        limits = self.request.limits
+        told = budget.failing(old, new, limits) or (budget.slow(old, warm, limits) if warm else "")
         if told:
             self.journal.write(self.id, "fact", bad=told)
             names = [self.containers(work)[name] for name in sorted(self.web_of(work))]
             raise ReleaseError(
-                f"the new version does worse than the one before: {told}", self.site.docker.logs(names[0], 20)
+                f"{where}the new version does worse than the one before: {told}",
+                self.site.docker.logs(names[0], 20),
             )
 
     def commit(self) -> None:
@@ -672,6 +759,11 @@ class Rollout:
         return next((item for item in found if item.service == service), None)
 
 
+def old_web(work: Plan) -> Collection[str]:
+    """Name the proxy's services for the live version."""
+    return work.live.facts.get("web", {}) if work.live else ()
+
+
 def retire(site: Site, app: str, keep: str, spare: Collection[str] = ()) -> None:
     """Stop every container of a release but one; stopped ones stay for a rollback until they are replaced.
 
@@ -772,14 +864,21 @@ def restore(site: Site, request: Request, serving: Release) -> None:
 def _switch_back(site: Site, request: Request, serving: Release) -> ReleaseError | None:
     """Let the proxy send its requests to the live release, and to no other; return what went wrong."""
     colour = serving.facts["colour"]
-    shown = proxy.shown(site.files.read(site.proxy_file) or "") == (serving.id, colour)
+    routes = site.files.read(site.proxy_file) or ""
+    most = proxy.shown(routes) == (serving.id, colour)
+    shown = most and not proxy.canary(routes)
     if shown and not running_besides(site, request.app, label_of(serving)):
         return None
     containers = site.docker.containers(request.app)
     run = Rollout(site, request)
     try:
         if not shown:
-            run.wake(serving, containers)
+            try:
+                run.wake(serving, containers)
+            except ReleaseError:
+                # In a canary it has most of the traffic anyway, and nobody knows yet whether the other one is good.
+                if not most:
+                    raise
             site.switch_proxy(proxy.dump(proxy.render(request, colour, serving.id), serving.id))
         # A proxy that does not run sends nobody anywhere; it reads the file when it is started.
         if any(item.service == request.proxy.service and item.running for item in containers):
