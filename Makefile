@@ -22,7 +22,7 @@ demo: setup ## The main job for real: a VPS, version 1, then version 2 under loa
 	@$(BIN)/python -m lab.demo
 
 .PHONY: test
-test: setup test-unit test-app test-molecule test-workflows test-e2e ## Every test
+test: setup test-unit test-app test-molecule test-workflows test-e2e test-faults-short ## Every test
 
 .PHONY: test-unit
 test-unit: setup ## Unit tests: seconds, no Docker
@@ -46,6 +46,18 @@ test-workflows: setup ## The workflows for real, with act, against servers of th
 .PHONY: test-e2e
 test-e2e: setup ## The whole way in the lab, under load
 	$(BIN)/pytest -q tests/e2e
+
+.PHONY: test-faults
+test-faults: setup ## Every fault, under load: about half an hour
+	$(BIN)/pytest -q tests/faults
+
+.PHONY: test-faults-short
+test-faults-short: setup ## One fault of each kind
+	$(BIN)/pytest -q tests/faults --faults=one-of-each-kind
+
+.PHONY: test-faults-table
+test-faults-table: setup ## Every fault, and the table in tests/faults/README.md anew
+	$(BIN)/pytest -q tests/faults --write-table
 
 .PHONY: lint
 lint: lint-python lint-ansible lint-shell lint-workflows lint-migrations ## Every linter
