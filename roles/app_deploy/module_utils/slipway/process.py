@@ -7,11 +7,11 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from . import hold
+from . import hold, proxy
 from .docker_cli import DockerCli
 from .errors import ReleaseError
 from .host import RealClock, RealFiles, RealHttp
-from .journal import fold
+from .journal import LIVE, fold, live
 from .lock import Busy, Lock
 from .site import Site
 
@@ -165,6 +165,21 @@ def follow(site: Site, release: str, seen: int, wait: float) -> dict[str, Any]:
         if ended or waited >= wait or (len(events) > seen and waited >= NEWS_AFTER):
             answer = {"release": release, "events": events[seen:], "seen": len(events), "ended": ended}
             if ended:
-                answer["result"] = fold(events)[0].as_json() if events else {"outcome": "unknown"}
+                answer["result"] = _result(site, events)
             return answer
         time.sleep(POLL)
+
+
+def _result(site: Site, events: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return how a release ended; of one that was cut off, what can be said of it, and what serves."""
+    if not events:
+        return {"outcome": "unknown"}
+    release = fold(events)[0]
+    if "ended" in release.facts:
+        return release.as_json()
+    if release.outcome == LIVE:
+        return {**release.as_json(), "live": release.id}
+    shown = proxy.shown(site.files.read(site.proxy_file) or "")
+    serving = live(site.journal.releases())
+    told = f"it was cut off in stage {release.stage or 'begin'}; the next release undoes it"
+    return {**release.as_json(), "error": told, "live": shown[0] if shown else serving.id if serving else ""}

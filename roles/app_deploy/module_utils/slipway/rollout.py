@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import backups, budget, compose, envfile, plan, preflight, proxy
 from .docker import Stack
-from .errors import ReleaseError
+from .errors import ReleaseError, worded
 from .found import adopt, facts, next_id, revision_in
 from .journal import FAILED, LIVE, NOTHING_TO_DO, live, number
 from .migrations import Migration
@@ -261,6 +261,8 @@ class Rollout:
                     self.address(service.name, names[service.name])
                     del waiting[service.name]
                 elif problem and clock.monotonic() >= deadline:
+                    # That it has ended says more than its silence.
+                    self.address(service.name, names[service.name])
                     raise ReleaseError(
                         f"the new {service.name} did not become healthy within {limits.gate:g} s "
                         f"(app_deploy_limits.gate): {problem}",
@@ -443,7 +445,7 @@ class Rollout:
             undone = False
             self.note(f"could not put everything back ({second}); the next release will")
         output = error.output if isinstance(error, ReleaseError) else ""
-        message = str(error) if isinstance(error, ReleaseError) else f"{type(error).__name__}: {error}"
+        message = worded(error, self.site.directory)
         output, message = (envfile.hide(text, self.request.secrets) for text in (output, message))
         told = {"error": message, "output": output, "live": serving.id if serving else "", "undone": undone}
         self.journal.write(self.id, "end", outcome=FAILED, **told)
