@@ -61,8 +61,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         return
     terminalreporter.section(f"{len(rows)} of {len(FAULTS)} faults, under load")
     terminalreporter.write_line(report.text(rows))
-    if config.getoption("--write-table"):
-        report.keep(rows, [fault.name for fault in FAULTS])
 
 
 @pytest.fixture(scope="session")
@@ -91,10 +89,9 @@ def bench(faulty: Bench, fault: Fault) -> Iterator[Bench]:
     if fault.tag in images.IMAGES and not images.made(fault.tag):
         images.make(fault.tag)
     faulty.reset()
-    faulty.settled()
     with faulty.small_disk() if fault.small_disk else contextlib.nullcontext():
         yield faulty
-        faulty.reset()
+        faulty.put_right()
 
 
 @pytest.fixture
@@ -103,3 +100,5 @@ def row(request: pytest.FixtureRequest, fault: Fault) -> Iterator[report.Row]:
     found = report.Row(fault.kind, fault.name, fault.expected)
     yield found
     request.config.stash[ROWS].append(found)
+    if request.config.getoption("--write-table"):
+        report.keep([found], [item.name for item in FAULTS])

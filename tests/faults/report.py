@@ -35,11 +35,12 @@ class Row:
     code: str = "?"
     message: str = "-"
     after: str = "?"
+    holds: bool = False
 
     def cells(self) -> list[str]:
         """Return the row's cells, as they are printed."""
         return [
-            self.fault,
+            self.fault if self.holds else f"{self.fault} (NOT AS EXPECTED)",
             self.expected,
             self.serves,
             self.failed,

@@ -33,7 +33,7 @@ def test_fault(fault: Fault, bench: Bench, row: Row) -> None:
     goal = tag if tag in images.MIGRATING else other
 
     with LoadProcess(
-        bench.server.url, rate=RATE, writes=WRITES, slow=1, slow_path="/api/slow?seconds=1"
+        bench.server.url, rate=RATE, writes=WRITES, slow=1, slow_path="/api/slow?seconds=0.5"
     ) as load:
         done = fault.act(bench, tag)
         served = bench.answering()
@@ -67,3 +67,4 @@ def test_fault(fault: Fault, bench: Bench, row: Row) -> None:
     assert after.code == 0, after.text
     assert bench.server.status()["live"]["tag"] == goal
     bench.settled()
+    row.holds = bench.clean = True
