@@ -54,6 +54,12 @@ def test_a_release_that_was_cut_off_after_its_commit_is_live(site: Site) -> None
     assert "error" not in told
 
 
+def test_a_release_that_left_no_line_is_told_of_all_the_same(site: Site) -> None:
+    told = follow(site, "3-sha-ccccccc", 0, 1)["result"]
+    assert told["error"].startswith("it could not write its first line to")
+    assert (told["outcome"], told["live"]) == ("unfinished", OLD)
+
+
 def test_a_full_disk_is_named_with_its_mend() -> None:
     memory = Memory()
 
@@ -83,3 +89,28 @@ def test_one_that_ended_while_it_was_asked_is_not_called_silent() -> None:
     vars(memory.http)["get"] = get
     with pytest.raises(ReleaseError, match="does not stay up: it ended with exit code 3"):
         Rollout(memory.site, request("sha-bbbbbbb")).run()
+
+
+def test_a_disk_that_is_full_after_the_switch_has_room_for_the_way_back() -> None:
+    memory = Memory()
+    Rollout(memory.site, request("sha-aaaaaaa")).run()
+    files = memory.files
+
+    def room() -> None:
+        kept = any(f"/releases/{NEW}/" in path for path in files.files)
+        if kept and any(item.stage == "watch" for item in memory.site.journal.releases() if item.id == NEW):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    def write(path: str, text: str, mode: int, scratch: str = "") -> None:
+        room()
+        type(files).write(files, path, text, mode, scratch)
+
+    def append(path: str, text: str) -> None:
+        room()
+        type(files).append(files, path, text)
+
+    vars(files).update(write=write, append=append)
+    with pytest.raises(OSError, match="No space"):
+        Rollout(memory.site, request("sha-bbbbbbb")).run()
+    last = memory.site.journal.releases()[-1]
+    assert (last.outcome, last.facts["undone"], memory.serving()) == ("failed", True, OLD)

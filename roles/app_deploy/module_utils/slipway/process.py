@@ -11,7 +11,7 @@ from . import hold, proxy
 from .docker_cli import DockerCli
 from .errors import ReleaseError
 from .host import RealClock, RealFiles, RealHttp
-from .journal import LIVE, fold, live
+from .journal import LIVE, Release, fold, live
 from .lock import Busy, Lock
 from .site import Site
 
@@ -165,21 +165,21 @@ def follow(site: Site, release: str, seen: int, wait: float) -> dict[str, Any]:
         if ended or waited >= wait or (len(events) > seen and waited >= NEWS_AFTER):
             answer = {"release": release, "events": events[seen:], "seen": len(events), "ended": ended}
             if ended:
-                answer["result"] = _result(site, events)
+                answer["result"] = _result(site, release, events)
             return answer
         time.sleep(POLL)
 
 
-def _result(site: Site, events: list[dict[str, Any]]) -> dict[str, Any]:
+def _result(site: Site, release: str, events: list[dict[str, Any]]) -> dict[str, Any]:
     """Return how a release ended; of one that was cut off, what can be said of it, and what serves."""
-    if not events:
-        return {"outcome": "unknown"}
-    release = fold(events)[0]
-    if "ended" in release.facts:
-        return release.as_json()
-    if release.outcome == LIVE:
-        return {**release.as_json(), "live": release.id}
+    found = fold(events)[0] if events else Release(release)
+    if "ended" in found.facts:
+        return found.as_json()
+    if found.outcome == LIVE:
+        return {**found.as_json(), "live": release}
     shown = proxy.shown(site.files.read(site.proxy_file) or "")
     serving = live(site.journal.releases())
-    told = f"it was cut off in stage {release.stage or 'begin'}; the next release undoes it"
-    return {**release.as_json(), "error": told, "live": shown[0] if shown else serving.id if serving else ""}
+    told = f"it was cut off in stage {found.stage or 'begin'}; the next release undoes it"
+    if not events:
+        told = f"it could not write its first line to {site.journal.path}: see whether the disk is full"
+    return {**found.as_json(), "error": told, "live": shown[0] if shown else serving.id if serving else ""}

@@ -438,6 +438,9 @@ class Rollout:
         serving = live(self.journal.releases())
         undone = True
         try:
+            if isinstance(error, OSError):
+                # A full disk may be why, and what undoing writes needs room.
+                self.site.files.remove_tree(self.staging)
             # Before it knows what serves, it has done nothing, and must not judge either.
             if self.recovered:
                 undo(self.site, self.request, self.id)
