@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from typing import TYPE_CHECKING
 
 from lab import registry
@@ -45,13 +46,17 @@ def kill_controller(stage: str) -> Act:
     return act
 
 
-def cut(stage: str) -> Act:
-    """Cut every SSH connection of the deploy user where a stage begins."""
+def cut(stage: str, after: float = 0) -> Act:
+    """Cut every SSH connection of the deploy user where a stage begins, or so many seconds later.
+
+    The controller asks what it has begun in its first second; after that it knows the release, and can attach again.
+    """
 
     def act(bench: Bench, tag: str) -> Done:
         with bench.paused(stage, lambda: bench.begin(tag)) as (run, _):
+            time.sleep(after)
             bench.root("pkill -KILL -u deploy sshd")
-            done = run.wait()
+        done = run.wait()
         bench.idle()
         return done
 

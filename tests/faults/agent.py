@@ -46,20 +46,26 @@ def main() -> None:
     delay = float(sys.argv[4]) if len(sys.argv) > 4 else 0.0
     path = Path(journal)
 
-    def begun() -> "list[tuple[int, str]]":
-        lines = path.read_bytes().splitlines() if path.exists() else []
+    def begun(since: int) -> "list[tuple[int, str]]":
+        lines = path.read_bytes()[since:].splitlines() if path.exists() else []
         return [event for line in lines if (event := read(line))]
 
-    known = max([number for number, _ in begun()], default=0)
+    known = max([number for number, _ in begun(0)], default=0)
+    seen = (path.stat().st_ino, path.stat().st_size) if path.exists() else (0, 0)
+    process = 0
     print("ready", flush=True)
-    seen, deadline = None, time.monotonic() + PATIENCE
+    deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
-        now = path.stat() if path.exists() else None
-        if now and (now.st_ino, now.st_size) != seen:
-            seen = (now.st_ino, now.st_size)
-            if any(number > known and at == wanted for number, at in begun()):
+        now = (path.stat().st_ino, path.stat().st_size) if path.exists() else seen
+        if now != seen:
+            # A file that was replaced is read as a whole.
+            same, since = now[0] == seen[0], seen[1]
+            seen = now
+            news = [at for number, at in begun(since if same else 0) if number > known]
+            # Found as early as possible: some stages take milliseconds.
+            process = process or (engine(log) if news else 0)
+            if wanted in news:
                 time.sleep(delay)
-                process = engine(log)
                 if process:
                     os.kill(process, signal.SIGSTOP)
                 print(process, flush=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,8 @@ ARG GIT_SHA
 ARG TOLD
 ENV GIT_SHA=$TOLD
 LABEL org.opencontainers.image.revision=$GIT_SHA
+ARG RECIPE
+LABEL slipway.faults=$RECIPE
 """
 MIGRATION = '''"""A migration of the fault suite."""
 
@@ -122,10 +125,16 @@ def make(tag: str) -> None:
             path.chmod(0o755 if path.is_dir() else 0o644)
         (context / "Dockerfile").write_text(text + image.more, encoding="utf-8")
         told = image.told or tag.removeprefix("sha-")
-        build(tag, context=context, build_args={"BASE": base, "TOLD": told})
+        build(tag, context=context, build_args={"BASE": base, "TOLD": told, "RECIPE": recipe(tag)})
 
 
 def made(tag: str) -> bool:
-    """Whether an image was built here before; what is in it is decided by its tag."""
+    """Whether this very image was built here before."""
     target = f"{registry.load().push_address}/{REPOSITORY}:{tag}"
-    return engine.call("image", "inspect", target).returncode == 0
+    told = engine.call("image", "inspect", "--format", '{{index .Config.Labels "slipway.faults"}}', target)
+    return told.stdout.strip() == recipe(tag)
+
+
+def recipe(tag: str) -> str:
+    """Return the hash of all that an image is made of, but for the image below it."""
+    return hashlib.sha256(f"{IMAGES.get(tag)}{DOCKERFILE}{MIGRATION}".encode()).hexdigest()[:16]

@@ -80,7 +80,7 @@ def _in_each_stage() -> list[Fault]:
     found = []
     for stage in STAGES:
         tag, answers = _tag(stage), NEW if stage in SWITCHED else OLD
-        message = "cut off" if stage not in COMMITTED else ""
+        message = f"cut off in stage {stage};" if stage not in COMMITTED else ""
         found += [
             Fault(
                 "engine killed",
@@ -148,7 +148,14 @@ FAULTS = [
         message="cut off",
         tag=images.MIGRATES_SLOWLY,
     ),
-    Fault("connection cut", "SSH cut in pull", acts.cut("pull"), NEW, works=False, message=CONNECTION),
+    Fault(
+        "connection cut",
+        "SSH cut in the first second",
+        acts.cut("pull"),
+        NEW,
+        works=False,
+        message=CONNECTION,
+    ),
     Fault(
         "Docker restarted",
         "systemctl restart docker, no release runs",
@@ -160,12 +167,12 @@ FAULTS = [
     Fault(
         "connection cut",
         "SSH cut in gate",
-        acts.cut("gate"),
+        acts.cut("gate", 2),
         NEW,
         works=True,
         typical=True,
     ),
-    Fault("connection cut", "SSH cut in drain", acts.cut("drain"), NEW, works=True),
+    Fault("connection cut", "SSH cut in drain", acts.cut("drain", 2), NEW, works=True),
     Fault(
         "server restarted",
         "reboot in good order in gate",
