@@ -39,7 +39,21 @@ down_revision = "0003"
 def upgrade() -> None:
     """Change the schema."""
 '''
-SERVE = "from app.__main__ import main\nmain()\n"
+# The application, and something that happens to it once it serves.
+SERVE = """\
+import os, socket, threading, time
+def later():
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", 8000), 1).close()
+            break
+        except OSError:
+            time.sleep(0.05)
+    happens()
+threading.Thread(target=later, daemon=True).start()
+from app.__main__ import main
+main()
+"""
 
 
 @dataclass(frozen=True)
@@ -72,19 +86,17 @@ class Handler(BaseHTTPRequestHandler):
         self.send_error(500, "broken on purpose")
 HTTPServer(("", 8000), Handler).serve_forever()
 """),
-    "sha-fa0c4a5": Image("import os, threading\nthreading.Timer(5, os._exit, [7]).start()\n" + SERVE),
+    "sha-fa0c4a5": Image("def happens():\n    time.sleep(5)\n    os._exit(7)\n" + SERVE),
     "sha-fa05a00": Image(told="0123456789abcdef"),
-    # 25 MB in each tenth of a second, from the third second on; bounded, should the limit not hold.
+    # 25 MB in each tenth of a second; bounded, should the limit not hold.
     "sha-fa00000": Image("""\
-import threading, time
-def leak():
-    time.sleep(3)
+def happens():
+    time.sleep(2)
     kept = []
     while len(kept) < 40:
         kept.append(b"x" * 25_000_000)
         time.sleep(0.1)
     time.sleep(3600)
-threading.Thread(target=leak, daemon=True).start()
 """ + SERVE),
     # The main process ignores SIGTERM, and tells nobody of it.
     "sha-fa0de4f": Image(
