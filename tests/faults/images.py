@@ -18,12 +18,11 @@ DOCKERFILE = """\
 ARG BASE
 FROM ${BASE}
 COPY files/ /srv/
-ARG GIT_SHA
+ARG COMMIT
 ARG TOLD
-ENV GIT_SHA=$TOLD
-LABEL org.opencontainers.image.revision=$GIT_SHA
 ARG RECIPE
-LABEL slipway.faults=$RECIPE
+LABEL org.opencontainers.image.revision=$COMMIT slipway.faults=$RECIPE
+ENV GIT_SHA=$TOLD
 """
 MIGRATION = '''"""A migration of the fault suite."""
 
@@ -39,6 +38,8 @@ down_revision = "0003"
 def upgrade() -> None:
     """Change the schema."""
 '''
+# A main process without it ignores the signal, and each case would wait for the stop grace period.
+ENDS_ON_SIGTERM = "import os, signal\nsignal.signal(signal.SIGTERM, lambda *_: os._exit(0))\n"
 # The application, and something that happens to it once it serves.
 SERVE = """\
 import os, socket, threading, time
@@ -128,7 +129,8 @@ def make(tag: str) -> None:
         versions.mkdir(parents=True)
         text = DOCKERFILE
         if image.program:
-            (context / "files/fault.py").write_text(image.program, encoding="utf-8")
+            program = f"{ENDS_ON_SIGTERM}{image.program}"
+            (context / "files/fault.py").write_text(program, encoding="utf-8")
             text += 'CMD ["python", "/srv/fault.py"]\n'
         if image.migration:
             (versions / "v0004_fault.py").write_text(f"{MIGRATION}    {image.migration}\n", encoding="utf-8")
@@ -136,8 +138,9 @@ def make(tag: str) -> None:
             # Whatever this machine gives new files: the application is not root.
             path.chmod(0o755 if path.is_dir() else 0o644)
         (context / "Dockerfile").write_text(text + image.more, encoding="utf-8")
-        told = image.told or tag.removeprefix("sha-")
-        build(tag, context=context, build_args={"BASE": base, "TOLD": told, "RECIPE": recipe(tag)})
+        commit = tag.removeprefix("sha-")
+        wanted = {"BASE": base, "COMMIT": commit, "TOLD": image.told or commit, "RECIPE": recipe(tag)}
+        build(tag, context=context, build_args=wanted)
 
 
 def made(tag: str) -> bool:
@@ -149,4 +152,6 @@ def made(tag: str) -> bool:
 
 def recipe(tag: str) -> str:
     """Return the hash of all that an image is made of, but for the image below it."""
-    return hashlib.sha256(f"{IMAGES.get(tag)}{DOCKERFILE}{MIGRATION}".encode()).hexdigest()[:16]
+    return hashlib.sha256(f"{IMAGES.get(tag)}{DOCKERFILE}{MIGRATION}{ENDS_ON_SIGTERM}".encode()).hexdigest()[
+        :16
+    ]
