@@ -11,7 +11,7 @@ SHELL_FILES = $(shell git grep --untracked -lE '^\#!/(bin/|usr/bin/env )(ba)?sh'
 
 .PHONY: help
 help: ## List the targets
-	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  \033[1m%-16s\033[0m %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  \033[1m%-18s\033[0m %s\n", $$1, $$2}'
 
 .PHONY: setup
 setup: ## Make .venv with the locked dependencies (every target does that by itself)

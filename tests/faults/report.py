@@ -95,4 +95,7 @@ def keep(rows: list[Row], order: list[str]) -> None:
         json.dumps([asdict(row) for row in kept], indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
     )
     before, _, rest = README.read_text(encoding="utf-8").partition(BEGIN)
-    README.write_text(f"{before}{BEGIN}\n{markdown(kept)}\n{END}{rest.partition(END)[2]}", encoding="utf-8")
+    README.write_text(
+        f"{before}{BEGIN}\n{len(kept)} of {len(order)} cases have been seen.\n\n{markdown(kept)}\n{END}{rest.partition(END)[2]}",
+        encoding="utf-8",
+    )
