@@ -144,8 +144,8 @@ def locked(bench: Bench, tag: str) -> Done:
 
 
 def impatient(bench: Bench, tag: str) -> Done:
-    """Migrate with a limit of three seconds."""
-    return bench.deploy(tag, "-e", bench.migrations(timeout=3))
+    """Migrate with a limit of six seconds."""
+    return bench.deploy(tag, "-e", bench.migrations(timeout=6))
 
 
 def down(container: str, stage: str = "") -> Act:

@@ -69,7 +69,7 @@ class Fault:
     def expected(self) -> str:
         """What is expected, in words."""
         ends = {True: "exit 0", False: "exit ≠ 0", None: "exit 0 if new"}[self.works]
-        return f"{self.answers} answers, {ends}"
+        return f"{self.answers or 'nothing'} answers, {ends}"
 
 
 def _tag(stage: str) -> str:
@@ -283,7 +283,7 @@ FAULTS = [
         acts.impatient,
         OLD,
         works=False,
-        message="did not end within 3 s .app_deploy_migrations.timeout",
+        message="did not end within 6 s .app_deploy_migrations.timeout",
         tag=images.MIGRATION_HANGS,
     ),
     Fault(
