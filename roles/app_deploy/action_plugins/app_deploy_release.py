@@ -25,6 +25,8 @@ display = Display()
 WAIT = 5
 # What does not travel in the request.
 APART = ("directory", "env", "secrets", "env_file", "registry")
+# Seconds that a lost connection may be away, and between two attempts to have it back.
+RECONNECT, PAUSE = 60, 1.0
 ENGINE = Path(__file__).parents[1] / "module_utils/slipway"
 
 
@@ -96,7 +98,7 @@ class ActionModule(ActionBase):  # type: ignore[misc] # Ansible ships no types
             self._show(answer["events"])
             if answer["ended"]:
                 return self._ended(release, answer["result"])
-            answer = self._engine("follow", release, "--seen", str(answer["seen"]), "--wait", str(WAIT))
+            answer = self._follow(release, answer["seen"])
             if "events" not in answer:
                 return {"failed": True, "msg": f"lost sight of release {release}: {answer}"}
             if not answer["events"]:
@@ -155,6 +157,21 @@ class ActionModule(ActionBase):  # type: ignore[misc] # Ansible ships no types
                 if installed.get("failed"):
                     return dict(installed)
                 fresh = True
+
+    def _follow(self, release: str, seen: int) -> dict[str, Any]:
+        """Ask for news. The release does not need the connection: where it is lost, attach again."""
+        deadline = time.monotonic() + RECONNECT
+        while True:
+            try:
+                return self._engine("follow", release, "--seen", str(seen), "--wait", str(WAIT))
+            except AnsibleConnectionFailure as error:  # noqa: PERF203 - once per interruption
+                if time.monotonic() >= deadline:
+                    raise AnsibleConnectionFailure(
+                        f"the connection was lost for {RECONNECT} s, but release {release} goes on: see "
+                        f"`{self._directory}/bin/slipway status` on the server, or run this again ({error})"
+                    ) from error
+                self._say("the connection is lost, and the release goes on: connecting again")
+                time.sleep(PAUSE)
 
     def _check(self, task_vars: dict[str, Any] | None) -> dict[str, Any]:
         """Ask what would happen."""
@@ -234,6 +251,6 @@ class ActionModule(ActionBase):  # type: ignore[misc] # Ansible ships no types
         serving = (
             f"release {result['live']} still serves" if result.get("live") else "nothing was live before"
         )
-        reason = result.get("error", "it was cut off; the next release undoes it")
+        reason = result.get("error", "nobody knows how it ended; see `slipway status` on the server")
         apart = "\n" if "\n" in reason else " "  # a list of findings keeps its lines
         return {"failed": True, "release": release, "msg": f"{reason}{apart}({serving})"}

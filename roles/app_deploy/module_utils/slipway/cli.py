@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import VERSION, compose, console, found, hold, plan, preflight, rollback, rollout, schema
-from .errors import ReleaseError
+from .errors import ReleaseError, worded
 from .journal import LIVE, NOTHING_TO_DO, label_of, live
 from .process import NEWS_AFTER, NEWS_AFTER_ROLLBACK, Caller, follow, lock_of, real_site, start
 from .request import Request, parse
@@ -312,11 +312,12 @@ def main() -> int:
     person = _person_asks(options)
     try:
         answer = _answer(options)
-    except ReleaseError as error:
+    except (ReleaseError, OSError) as error:
+        told, output = worded(error, str(options.directory)), getattr(error, "output", "")
         if person:
-            print(f"slipway: {error}\n{error.output}".strip(), file=sys.stderr)
+            print(f"slipway: {told}\n{output}".strip(), file=sys.stderr)
         else:
-            json.dump({"error": str(error), "output": error.output}, sys.stdout)
+            json.dump({"error": told, "output": output}, sys.stdout)
             print()
         return 1
     if person:

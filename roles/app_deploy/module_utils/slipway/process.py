@@ -7,11 +7,11 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from . import hold
+from . import hold, proxy
 from .docker_cli import DockerCli
 from .errors import ReleaseError
 from .host import RealClock, RealFiles, RealHttp
-from .journal import LIVE, fold
+from .journal import LIVE, Release, fold, live
 from .lock import Busy, Lock
 from .request import Limits
 from .site import Site
@@ -188,6 +188,21 @@ def follow(site: Site, release: str, seen: int, wait: float, news: float = NEWS_
         if ended or waited >= wait or (len(events) > seen and waited >= news):
             answer = {"release": release, "events": events[seen:], "seen": len(events), "ended": ended}
             if ended:
-                answer["result"] = fold(events)[0].as_json() if events else {"outcome": "unknown"}
+                answer["result"] = _result(site, release, events)
             return answer
         time.sleep(POLL)
+
+
+def _result(site: Site, release: str, events: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return how a release ended; of one that was cut off, what can be said of it, and what serves."""
+    found = fold(events)[0] if events else Release(release)
+    if "ended" in found.facts:
+        return found.as_json()
+    if found.outcome == LIVE:
+        return {**found.as_json(), "live": release}
+    shown = proxy.shown(site.files.read(site.proxy_file) or "")
+    serving = live(site.journal.releases())
+    told = f"it was cut off in stage {found.stage or 'begin'}; the next release undoes it"
+    if not events:
+        told = f"it could not write its first line to {site.journal.path}: see whether the disk is full"
+    return {**found.as_json(), "error": told, "live": shown[0] if shown else serving.id if serving else ""}

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import backups, budget, compose, envfile, plan, preflight, proxy
 from .docker import Stack
-from .errors import ReleaseError
+from .errors import ReleaseError, worded
 from .found import adopt, facts, next_id, revision_in
 from .journal import FAILED, LIVE, NOTHING_TO_DO, label_of, live, number
 from .migrations import Migration
@@ -290,6 +290,8 @@ class Rollout:
                     self.address(service.name, names[service.name])
                     del waiting[service.name]
                 elif problem and clock.monotonic() >= deadline:
+                    # That it has ended says more than its silence.
+                    self.address(service.name, names[service.name])
                     raise ReleaseError(
                         f"the new {service.name} did not become healthy within {limits.gate:g} s "
                         f"(app_deploy_limits.gate): {problem}",
@@ -527,6 +529,9 @@ class Rollout:
         serving = live(self.journal.releases())
         undone = True
         try:
+            if isinstance(error, OSError):
+                # A full disk may be why, and what undoing writes needs room.
+                self.site.files.remove_tree(self.staging)
             # Before it knows what serves, it has done nothing, and must not judge either.
             if self.recovered:
                 undo(self.site, self.request, self.id)
@@ -534,7 +539,7 @@ class Rollout:
             undone = False
             self.note(f"could not put everything back ({second}); the next release will")
         output = error.output if isinstance(error, ReleaseError) else ""
-        message = str(error) if isinstance(error, ReleaseError) else f"{type(error).__name__}: {error}"
+        message = worded(error, self.site.directory)
         output, message = (envfile.hide(text, self.request.secrets) for text in (output, message))
         told = {"error": message, "output": output, "live": serving.id if serving else "", "undone": undone}
         self.journal.write(self.id, "end", outcome=FAILED, **told)
