@@ -105,8 +105,10 @@ def _plan_server(place: Place, wishes: Wishes, made: Plan) -> None:
         public = "ssh-ed25519 (made when it is written)" if wishes.check else key.public
         listed.append(f"{public} slipway-{place.environment}")
     elif not finish:
+        present = keys.read(place.key)
         made.stays.append(f"{place.show(place.key)}: the deploy key")
-        if not _among(keys.read(place.key).public, listed):
+        made.steps.append(Write(place.key, present.private, "the deploy key"))
+        if not _among(present.public, listed):
             made.notes.append(
                 "server.deploy_keys lacks this machine's key: --rotate-key makes one that is in it"
             )

@@ -71,7 +71,8 @@ def complete(text: str, names: list[str], environment: str) -> tuple[str, list[s
         content = (yaml.safe_load(text) if text else None) or {}
     except yaml.YAMLError as error:
         raise InitError("the vault is no YAML: mend it with ansible-vault edit") from error
-    there = content.get("app_deploy_secrets", {}) if isinstance(content, dict) else None
+    there = content.get("app_deploy_secrets") if isinstance(content, dict) else content
+    there = {} if there is None else there
     if not isinstance(there, dict):
         raise InitError("app_deploy_secrets is no mapping in the vault: mend it with ansible-vault edit")
     missing = [name for name in names if name not in there]
