@@ -17,6 +17,10 @@ help: ## List the targets
 setup: ## Make .venv with the locked dependencies (every target does that by itself)
 	@scripts/setup.sh
 
+.PHONY: init
+init: setup ## Inventory, deploy key and vault for your server; options: ARGS="--help"
+	@$(BIN)/python -m onboarding $(ARGS)
+
 .PHONY: demo
 demo: setup ## The main job for real: a VPS, version 1, then version 2 under load
 	@$(BIN)/python -m lab.demo
