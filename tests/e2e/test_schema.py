@@ -12,12 +12,14 @@ import pytest
 from lab import play, state
 from lab.build import build
 from tests.e2e.server import APP, NAME, ONE, Server
-from tests.e2e.test_migrations import QUICK, revision, sql
+from tests.e2e.test_migrations import revision, sql
 
 if TYPE_CHECKING:
     import subprocess
 
 FOUR, FIVE = "sha-e2e0014", "sha-e2e0015"
+# Nothing here is about what happens after the switch; and the last rollback goes far back.
+QUICK = ("-e", json.dumps({"app_deploy_limits": {"watch": 0, "drain": 0, "retain": 12}}))
 EXPAND = '''"""Labels."""
 
 import sqlalchemy as sa

@@ -280,6 +280,27 @@ def test_what_goes_wrong_once_requests_may_come_is_not_undone(world: World, way:
     assert world.running() == {"proxy", "db", "web-green", "bot-green"}
 
 
+@pytest.mark.parametrize("way", WAYS)
+def test_a_lost_line_does_not_cost_what_was_written_since(
+    world: World, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(*_: object) -> None:
+        raise Death
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Rollback, "finish", die)
+        with pytest.raises(Death):
+            world.back(schema=way)
+    path = world.site.journal.path
+    lines = world.files.files[path].splitlines(keepends=True)
+    assert '"commit"' in "".join(lines[-8:])
+    world.files.files[path] = "".join(lines[:-8] + [line for line in lines[-8:] if '"commit"' not in line])
+    world.write()
+    world.recover()
+    assert (world.serving(), world.docker.revision) == ("4-sha-aaaaaaa", "1")
+    assert world.acknowledged[-1] in world.docker.rows
+
+
 def changed_settings(world: World, **changes: Any) -> None:  # noqa: ANN401 - any setting
     path = "/opt/shop/releases/3-sha-ccccccc/request.json"
     kept = json.loads(world.files.files[path])

@@ -67,7 +67,8 @@ def _missing(site: Site, request: Request) -> tuple[dict[str, Any] | None, str]:
         told = f"the journal knew nothing of release {shown[0]}, which serves: it does again"
         return _event(site, request, *shown, {}), told
     for release in known:
-        held = release.stage in COMMITTED or "watch" in dict(release.stages)
+        # One that stopped the version before, to take the schema back, got no request before its commit.
+        held = release.stage in COMMITTED or "watch" in dict(release.stages) or "stopped" in release.facts
         if (
             shown
             and shown[0] == release.id
