@@ -220,6 +220,7 @@ DEPLOY: list[tuple[Settings, str]] = [
     (check(methode="GET"), "healthcheck_checks has a check with methode"),
     (check(method="BREW"), "a method in healthcheck_checks is none of GET, HEAD"),
     (check(status=["ok"]), "a status in healthcheck_checks is no number from 100 to 599"),
+    (check(contains="("), "contains in healthcheck_checks is no regular expression"),
     (check(headers=[SECRET]), "headers in healthcheck_checks must be a mapping"),
 ]
 
