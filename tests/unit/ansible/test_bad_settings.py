@@ -220,6 +220,7 @@ DEPLOY: list[tuple[Settings, str]] = [
     (check(methode="GET"), "healthcheck_checks has a check with methode"),
     (check(method="BREW"), "a method in healthcheck_checks is none of GET, HEAD"),
     (check(status=["ok"]), "a status in healthcheck_checks is no number from 100 to 599"),
+    (check(contains="("), "contains in healthcheck_checks is no regular expression"),
     (check(headers=[SECRET]), "headers in healthcheck_checks must be a mapping"),
 ]
 
@@ -229,7 +230,7 @@ ROLLBACK: list[tuple[Settings, str]] = [
     ({"to": "a\u202eb"}, r"to is 'a\u202eb'"),
     ({"to": HUGE}, "… (1000000 characters)"),
     ({"to": ["x"]}, "to of a rollback must be a string"),
-    ({"schema": "restore"}, "schema is 'restore'; it is keep, or left out"),
+    ({"schema": "reset"}, "schema is 'reset'; it is keep, restore or downgrade, or left out"),
     ({"schema": ["keep"]}, "schema of a rollback must be a string"),
     ({"wait": -1}, "app_deploy_wait must be at least 0"),
     ({"wait": "soon"}, "app_deploy_wait must be a whole number of seconds, not 'soon'"),

@@ -66,6 +66,7 @@ class Fleet:
         shared = {
             "app_deploy_name": "shop",
             "app_deploy_compose_files": [str(ROOT / "tests/hello/compose.yml")],
+            "app_deploy_services": [{"name": "app", "kind": "web", "port": 8000, "health_path": "/health"}],
             "healthcheck_ready_path": "/ready",
             "healthcheck_attempts": 1,
             **self.settings,

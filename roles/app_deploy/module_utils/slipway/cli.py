@@ -250,9 +250,11 @@ def _start(
 
 def _read() -> dict[str, Any]:
     try:
-        raw: dict[str, Any] = json.load(sys.stdin)
-    except ValueError as error:
+        raw = json.load(sys.stdin)
+    except (ValueError, RecursionError) as error:
         raise ReleaseError(f"the request on standard input is no JSON: {error}") from error
+    if not isinstance(raw, dict):
+        raise ReleaseError("the request on standard input must be an object of JSON, as Ansible writes it")
     return raw
 
 
