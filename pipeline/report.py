@@ -105,7 +105,7 @@ def _outcome(name: str, host: dict[str, Any]) -> Outcome:
     before = str(release.get("previous") or (serves if ended == "failed" else ""))
     stage = str(release.get("stage") or "") if ended == "failed" else ""
     # Where another server failed, each has been asked, and those that were switched have gone back.
-    if "serves" in host and not host.get("unreachable"):
+    if host.get("serves") or ("serves" in host and not host.get("unreachable")):
         serves = str(host["serves"])
     if host.get("put_back"):
         kind = "put-back" if host.get("ok") else "rolled-back"

@@ -176,6 +176,17 @@ def test_how_many_at_a_time_is_set_and_the_first_goes_alone(
     assert fleet.order[0] == f"one deploy {TAG}"
 
 
+@pytest.mark.parametrize("serial", ["abc", 0, -1, "0%", {"a": 1}, [2, "x"]], ids=str)
+def test_a_number_at_a_time_that_is_none_is_refused_in_one_line(fleet: Fleet, serial: object) -> None:
+    fleet.add("one")
+    fleet.add("two")
+    fleet.settings = {"app_deploy_serial": serial}
+    done = fleet.deploy()
+    assert done.returncode != 0
+    assert fleet.order == []
+    assert f"app_deploy_serial is {serial}: it is how many servers are released at a time" in last_error(done)
+
+
 def test_a_failure_puts_back_what_was_switched_and_touches_no_other(fleet: Fleet) -> None:
     fleet.add("one")
     fleet.add("two", "gate")
