@@ -5,6 +5,7 @@ The journal is the only state of the engine besides the proxy's file. Reading it
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from dataclasses import dataclass, field
@@ -86,6 +87,15 @@ def label_of(release: Release) -> str:
     return str(release.facts.get("containers") or release.id)
 
 
+@functools.lru_cache(maxsize=10_000)
+def _parsed(line: str) -> Any:  # noqa: ANN401 - whatever a line of JSON holds
+    """Parse a line once: a release reads the whole journal ten times, and lines of it never change.
+
+    What this returns is shared by all who ask, so nobody may change it.
+    """
+    return json.loads(line)
+
+
 def moment(told: object) -> datetime | None:
     """Read a time that the clock told; None where that is no time."""
     try:
@@ -126,7 +136,7 @@ class Journal:
             if f'"release": "{release}' not in line:
                 continue
             try:
-                event = json.loads(line)
+                event = _parsed(line)
             except ValueError:
                 continue
             if not isinstance(event, dict) or "event" not in event or "release" not in event:

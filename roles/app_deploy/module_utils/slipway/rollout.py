@@ -406,7 +406,7 @@ class Rollout:
             )
             if passed >= wanted.seconds:
                 break
-            clock.sleep(min(LOOK_INTERVAL, wanted.seconds - passed))
+            clock.sleep(LOOK_INTERVAL)
         got = max(0, new.since(new_began).requests)
         if got < limits.watch_requests:
             self.note(
