@@ -31,6 +31,8 @@ NAME = "init"
 # Ends every question of the command and of scripts/github-setup.
 QUESTION = re.compile(r"[^\n]*(\?|\[[^\]\n]+\]|\(empty: [a-z ]+\)|server|uses)(:| \[(y|yes)/N\]) $")
 INTERRUPT = "\x03"
+# Seconds without a word after which the command hangs.
+PATIENCE = 60
 # What a person answers; everything else gets an empty line. The first answer to a question is tried first.
 ANSWERS = {
     "Address or name": ["root@127.0.0.1", "127.0.0.1"],
@@ -80,7 +82,7 @@ class Person:
         terminal, end = pty.openpty()
         # As the controlling terminal, so that Ctrl-C arrives.
         command = ["setsid", "--ctty", str(state.ROOT / ".venv/bin/python"), "-m", "onboarding"]
-        shown, asked, answered = "", [], 0
+        shown, asked, answered, text = "", [], 0, ""
         with subprocess.Popen(
             [*command, "--repo", "acme/app", "--inventories", str(self.root / "inventories"), *options],
             cwd=state.ROOT,
@@ -90,7 +92,15 @@ class Person:
             stderr=end,
         ) as program:
             os.close(end)
-            while select.select([terminal], [], [], 60)[0]:
+            silent = 0
+            while silent < PATIENCE:
+                if not select.select([terminal], [], [], 1)[0]:
+                    silent += 1
+                    if text == INTERRUPT:
+                        # Python may not see one that comes before it waits for a line. A person presses it again.
+                        os.write(terminal, INTERRUPT.encode())
+                    continue
+                silent = 0
                 try:
                     shown += os.read(terminal, 4096).decode(errors="replace")
                 except OSError:  # the other end is closed
