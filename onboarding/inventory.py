@@ -45,7 +45,7 @@ app:
         '-o StrictHostKeyChecking=yes -o GlobalKnownHostsFile=/dev/null -o '
         ~ ('UserKnownHostsFile="' ~ slipway_pinned ~ '"') | quote if slipway_pinned is file else '',
         '-o IdentitiesOnly=yes -o ' ~ ('IdentityFile="' ~ slipway_key ~ '"') | quote
-        if slipway_key is file and ansible_user != provision_user else '',
+        if slipway_key is file and ansible_user | default('') != provision_user else '',
         ] | select | join(' ') }}}}
 """
 

@@ -59,6 +59,34 @@ def test_git_takes_nothing_secret(bench: Bench) -> None:
     assert ".slipway" not in done.stdout
 
 
+def test_another_repository(bench: Bench) -> None:
+    """docs/adopt.md: its application is described in the inventory itself, its compose file has secrets of its own."""
+    (bench.root / "inventories/application.yml").unlink()
+    settings = bench.place.folder / "group_vars/app.yml"
+    settings.write_text("app_deploy_name: shop # ours\ndomain: x\n")
+    (bench.root / "docker-compose.prod.yml").write_text("a: ${SHOP_PASSWORD:?}\nb: ${MAIL_TOKEN:?}\n")
+    out = bench.first()
+    assert settings.read_text() == "app_deploy_name: shop # ours\ndomain: x\n"
+    assert "encrypted, with a generated SHOP_PASSWORD (new, not shown)" in out
+    assert "note: put MAIL_TOKEN into inventories/production/vault.yml with ansible-vault edit" in out
+    done = subprocess.run(
+        [ROOT / ".venv/bin/ansible-inventory", "-i", bench.place.folder, "--host", "production", "--yaml"],
+        cwd=ROOT / "ansible",
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert yaml.safe_load(done.stdout)["server"]["domain"] == "pm.example.com"
+    settings.write_text("domain: x\n")
+    code, _, err = bench.run("--yes")
+    assert code == 2
+    assert (
+        "no app_deploy_name in inventories/application.yml or inventories/production/group_vars/app.yml"
+        in err
+    )
+
+
 def test_a_second_run_changes_nothing(bench: Bench) -> None:
     bench.first()
     before = bench.files()
