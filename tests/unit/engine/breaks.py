@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from slipway import compose, journal, rollback, rollout
+from slipway import compose, journal, rollout
 from slipway.rollout import Rollout
 
 if TYPE_CHECKING:
@@ -120,11 +120,6 @@ def label_is_the_id(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(rollout, "label_of", lambda release: release.id)
 
 
-def what_was_left_is_forgotten(patch: pytest.MonkeyPatch) -> None:
-    """It served, so it can serve again."""
-    patch.setattr(rollback, "bad", lambda *_: False)
-
-
 BREAKS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     function.__name__: function
     for function in (
@@ -141,6 +136,5 @@ BREAKS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
         journal_alone_is_believed,
         images_are_noted_after_the_pull,
         label_is_the_id,
-        what_was_left_is_forgotten,
     )
 }
