@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from slipway import compose, journal, proxy, rollback, rollout
+from slipway import compose, journal, proxy, rollout
 from slipway.rollout import Rollout
 
 if TYPE_CHECKING:
@@ -122,11 +122,6 @@ def label_is_the_id(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(rollout, "label_of", lambda release: release.id)
 
 
-def what_was_left_is_forgotten(patch: pytest.MonkeyPatch) -> None:
-    """It served, so it can serve again."""
-    patch.setattr(rollback, "bad", lambda *_: False)
-
-
 def canary_is_taken_for_a_switch(patch: pytest.MonkeyPatch) -> None:
     """A file that names the live release sends it all there is."""
     patch.setattr(proxy, "canary", lambda _: "")
@@ -163,7 +158,6 @@ BREAKS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
         journal_alone_is_believed,
         images_are_noted_after_the_pull,
         label_is_the_id,
-        what_was_left_is_forgotten,
         canary_is_taken_for_a_switch,
         canary_mark_is_overlooked,
     )

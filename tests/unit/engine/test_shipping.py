@@ -112,7 +112,7 @@ TAG_JSON = '{"tag": "sha-aaaaaaa", '
         (["rollback", "--to", "../../x"], "", "to is '../../x'"),
         (["rollback", "--queue", "-1"], "", "app_deploy_wait must be at least 0"),
         (["rollback", "--queue", "soon"], "", "argument --queue: invalid int value: 'soon'"),
-        (["rollback", "--schema", "restore"], "", "argument --schema: invalid choice: 'restore'"),
+        (["rollback", "--schema", "reset"], "", "argument --schema: invalid choice: 'reset'"),
         (["deploy", "a b"], "", "nothing is live here yet"),
         (["hold", ""], "", "hold has no reason"),
         (["hold", "a\nb"], "", "the reason for the hold has line breaks"),
