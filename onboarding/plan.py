@@ -24,7 +24,7 @@ class Wishes:
         known: what it knows now.
         application: the file that names the application, and the name that it is to have.
         rotate: whether to make a new deploy key.
-        password: opens the vault that is there; empty: a new one is made up.
+        password: of the vault, which it opens if it is there; empty: a new one is made up.
         check: nothing is going to be written, so that no key is made.
     """
 

@@ -85,13 +85,16 @@ def _host_key(given: argparse.Namespace, host: str, port: str, pinned: str, *, t
 
 
 def _vault_password(place: Place, *, terminal: bool) -> str:
-    """Return the password of the vault that is there, empty where there is none to open."""
-    if place.vault_password.is_file():
-        return place.vault_password.read_text(encoding="utf-8").strip()
-    if not place.vault.is_file():
-        return ""
-    shown = place.show(place.vault)
+    """Return the password of the vault, empty where a new one is to be made up."""
     password = os.environ.get("ANSIBLE_VAULT_PASSWORD", "").strip()
+    if place.vault_password.is_file():
+        kept = place.vault_password.read_text(encoding="utf-8").strip()
+        if password not in ("", kept):
+            print("note: ANSIBLE_VAULT_PASSWORD is set here to another value, which Ansible takes instead")
+        return kept
+    if not place.vault.is_file():
+        return password
+    shown = place.show(place.vault)
     if password:
         vault.read(place.vault, password, "ANSIBLE_VAULT_PASSWORD")
         return password

@@ -214,6 +214,20 @@ def test_a_key_that_others_could_read_is_closed_again(bench: Bench) -> None:
     complete(bench)
 
 
+def test_an_exported_vault_password_is_that_of_the_new_vault(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ANSIBLE_VAULT_PASSWORD", "exported-1f2e")
+    assert "exported-1f2e" not in bench.first()
+    assert bench.place.vault_password.read_text() == "exported-1f2e\n"
+    complete(bench)
+    monkeypatch.setenv("ANSIBLE_VAULT_PASSWORD", "another-3d4c")
+    code, out, _ = bench.run("--yes")
+    assert code == 0
+    assert "note: ANSIBLE_VAULT_PASSWORD is set here to another value, which Ansible takes instead" in out
+    assert bench.place.vault_password.read_text() == "exported-1f2e\n"
+
+
 def test_two_at_a_time(bench: Bench) -> None:
     descriptor = os.open(bench.place.folder, os.O_RDONLY)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
