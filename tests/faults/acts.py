@@ -6,7 +6,7 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
-from lab import registry
+from lab import engine, registry
 from tests.e2e.server import APP
 from tests.faults.bench import PSQL, TRAEFIK, Done
 
@@ -106,13 +106,10 @@ def without_registry(bench: Bench, tag: str) -> Done:
 
 
 def registry_lost(bench: Bench, tag: str) -> Done:
-    """Stop the registry between the question for the digest and the pull, of an image that is not there yet."""
-    bench.root(
-        "docker ps -aq --filter status=exited --filter label=slipway.release | xargs -r docker rm; docker image prune -af"
-    )
-    with bench.paused("pull", lambda: bench.begin(tag)) as (run, _):
-        registry.stop()
-        bench.lift.callback(registry.start)
+    """Freeze the registry where the pull begins, of an image that is too large to be here at once."""
+    with bench.paused("pull", lambda: bench.begin(tag, limits={"pull": 5})) as (run, _):
+        engine.output("pause", registry.CONTAINER)
+        bench.lift.callback(engine.output, "unpause", registry.CONTAINER)
     return run.wait()
 
 

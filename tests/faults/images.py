@@ -26,6 +26,8 @@ ENV GIT_SHA=$TOLD
 """
 MIGRATION = '''"""A migration of the fault suite."""
 
+import os
+import signal
 import time
 
 import sqlalchemy as sa
@@ -33,6 +35,9 @@ from alembic import op
 
 revision = "0004"
 down_revision = "0003"
+
+
+signal.signal(signal.SIGTERM, lambda *_: os._exit(1))
 
 
 def upgrade() -> None:
@@ -105,6 +110,10 @@ def happens():
         "sys.exit(subprocess.call([sys.executable, '-m', 'app']))\n"
     ),
     "sha-fa0a4b0": Image(more="USER 0\nRUN rm -rf /srv/app\nUSER 10001:10001\n"),
+    # Its pull takes seconds, whatever is here already.
+    "sha-fa0b160": Image(
+        more="USER 0\nRUN head -c 120000000 /dev/urandom > /srv/ballast\nUSER 10001:10001\n"
+    ),
     # Good ones; the second takes long enough to be met at work.
     "sha-fa0d001": Image(migration="op.create_table('faults', sa.Column('id', sa.Integer))"),
     "sha-fa0d002": Image(migration="op.execute('select pg_sleep(3)')"),
@@ -114,6 +123,7 @@ def happens():
 }
 ENDS, HANGS, ANSWERS_500, CRASHES = "sha-fa0e417", "sha-fa04a46", "sha-fa00500", "sha-fa0c4a5"
 LIES, LEAKS, DEAF, EMPTY = "sha-fa05a00", "sha-fa00000", "sha-fa0de4f", "sha-fa0a4b0"
+LARGE = "sha-fa0b160"
 MIGRATES, MIGRATES_SLOWLY = "sha-fa0d001", "sha-fa0d002"
 MIGRATION_FAILS, MIGRATION_HANGS, MIGRATION_WAITS = "sha-fa0dbad", "sha-fa0d4a6", "sha-fa0d10c"
 MIGRATING = (MIGRATES, MIGRATES_SLOWLY)

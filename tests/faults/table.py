@@ -193,11 +193,12 @@ FAULTS = [
     ),
     Fault(
         "registry",
-        "registry goes down before the pull",
+        "registry stops answering during the pull",
         acts.registry_lost,
         OLD,
         works=False,
-        message="registry ghcr.io cannot be reached",
+        message="did not end within 5 s",
+        tag=images.LARGE,
     ),
     Fault(
         "registry",
