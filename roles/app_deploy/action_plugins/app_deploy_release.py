@@ -74,6 +74,8 @@ class ActionModule(ActionBase):  # type: ignore[misc] # Ansible ships no types
         self._directory = str(self._task.args.get("directory"))
         self._rollback = self._task.args.get("rollback") or {}
         self._release = ""
+        if "undo" not in self._task.args and (wrong := wrong_setting(self._task.args)):
+            return {"failed": True, "msg": wrong}
         try:
             return self._put_back(task_vars) if "undo" in self._task.args else self._carry_out(task_vars)
         except AnsibleConnectionFailure as error:
@@ -84,8 +86,6 @@ class ActionModule(ActionBase):  # type: ignore[misc] # Ansible ships no types
 
     def _carry_out(self, task_vars: dict[str, Any] | None) -> dict[str, Any]:
         """Release, or go back; return the task's result."""
-        if wrong := wrong_setting(self._task.args):
-            return {"failed": True, "msg": wrong}
         if self._task.check_mode:
             return self._told(self._check(task_vars))
         answer = self._begin(task_vars)

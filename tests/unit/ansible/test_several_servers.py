@@ -259,7 +259,7 @@ def test_a_setting_that_only_the_role_refuses_is_a_failure_like_any_other(fleet:
     done = fleet.deploy()
     assert done.returncode != 0
     assert fleet.serves() == {"one": BACK, "two": OLD}
-    assert "must be one of: web, singleton, got: worker" in done.stdout.rpartition("[ERROR]")[2]
+    assert "app_deploy_services: app: kind is 'worker'; it is web or singleton" in last_error(done)
 
 
 def test_what_this_run_has_not_switched_is_not_put_back(fleet: Fleet) -> None:
@@ -288,8 +288,8 @@ def test_one_that_cannot_go_back_is_told_and_the_first_reason_stays_the_last_wor
 def test_check_mode_asks_every_server_and_puts_nothing_back(fleet: Fleet) -> None:
     fleet.add("one")
     fleet.add("two")
-    # Without services it is refused by the engine, which check mode asks without installing it.
-    done = fleet.deploy("--check")
+    # Refused by the engine, which check mode asks without installing it: no image is named.
+    done = fleet.deploy("--check", "-e", json.dumps({"app_deploy_services": []}))
     assert done.returncode != 0
     for name in ("one", "two"):
         assert f"fatal: [{name}]: FAILED!" in done.stdout
