@@ -22,9 +22,10 @@ BALLAST = 2_000_000
 # By how much a figure may differ between two releases once the retention is full; nothing where it is not named.
 # A leak of one per release would be 4 and more after ten releases, and 44 after fifty.
 TOLERANCE = {
-    # dockerd and containerd keep the connections of finished calls open for a moment.
+    # They keep the connections of finished calls open for a moment.
     "handles of dockerd": 3,
     "handles of containerd": 3,
+    "handles of containerd-shim": 3,
     # One for each connection: 20 of the load stay, as many go on to the application, and slow requests come and go.
     "handles of traefik": 30,
     # Some databases of Docker grow by pages; one image that is left behind is more.
