@@ -197,7 +197,7 @@ FAULTS = [
         acts.registry_lost,
         OLD,
         works=False,
-        message="did not end within 5 s",
+        message="docker pull did not end within 5 s .app_deploy_limits.pull",
         tag=images.LARGE,
     ),
     Fault(
