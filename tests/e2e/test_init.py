@@ -84,7 +84,15 @@ class Person:
         queue = {question: list(texts) for question, texts in answers.items()}
         terminal, end = pty.openpty()
         # As the controlling terminal, so that Ctrl-C arrives; whoever runs the tests in the background has it ignored.
-        command = ["env", "--default-signal=INT", "setsid", "--ctty", str(state.ROOT / ".venv/bin/python"), "-m", "onboarding"]
+        command = [
+            "env",
+            "--default-signal=INT",
+            "setsid",
+            "--ctty",
+            str(state.ROOT / ".venv/bin/python"),
+            "-m",
+            "onboarding",
+        ]
         shown, asked, answered, text = "", [], 0, ""
         with subprocess.Popen(
             [*command, "--repo", "acme/app", "--inventories", str(self.root / "inventories"), *options],
