@@ -65,7 +65,7 @@ host:
   description:
     - C(packages), C(paths), C(listings), C(accounts), C(sysctls) and C(units) answer the options, null for what is not there.
     - C(container), C(hostname), C(timezone), C(memory_mb), C(swap_mb), C(free_mb) (by directory), C(dpkg_interrupted).
-    - C(ssh) has C(error) (the configuration as a whole does not parse), C(ports), and what this OpenSSH knows, by kind.
+    - C(ssh) has C(error) (the configuration as a whole does not parse), C(ports), C(rsa_bits) of the host key, and what this OpenSSH knows, by kind.
     - C(firewall) is V(loaded), V(changed) (by hand, since it was loaded) or V(missing).
     - C(came_as) is the user who logged in; C(unproved) says that new ways in were never proved, because the run broke off.
     - C(applied) is what the role noted down when it last put settings into force.
@@ -73,6 +73,7 @@ host:
   returned: always
 """
 
+import base64
 import grp
 import hashlib
 import json
@@ -151,7 +152,7 @@ class Probe:
         error = next(iter(err.strip().splitlines()), "sshd -T failed") if code else ""
         ports = [int(line.split()[1]) for line in out.splitlines() if line.startswith("port ")]
         known = {kind: self.output("ssh", "-Q", query)[1].split() for kind, query in QUERIES.items()}
-        return {"error": error, "ports": ports, **known}
+        return {"error": error, "ports": ports, "rsa_bits": rsa_bits(), **known}
 
     def firewall(self) -> str:
         """Return whether the role's table is as it was when it was loaded."""
@@ -220,6 +221,20 @@ def owner(uid: int, gid: int) -> tuple[str, str]:
     except KeyError:
         group = str(gid)
     return user, group
+
+
+def rsa_bits() -> int:
+    """Return the size of the RSA host key; 0 where there is none."""
+    words = text("/etc/ssh/ssh_host_rsa_key.pub").split()
+    if len(words) < 2:
+        return 0
+    # RFC 4253: three fields, each behind its length in four bytes; the last one is the modulus.
+    blob, place, field = base64.b64decode(words[1]), 0, b""
+    while place < len(blob):
+        size = int.from_bytes(blob[place : place + 4], "big")
+        field = blob[place + 4 : place + 4 + size]
+        place += 4 + size
+    return int.from_bytes(field, "big").bit_length()
 
 
 def memory() -> dict[str, int]:
