@@ -37,6 +37,33 @@ ASK = (
 )
 
 
+def accepts(address: str, port: int) -> bool:
+    """Tell whether a connection from outside is accepted."""
+    try:
+        socket.create_connection((address, port), timeout=3).close()
+    except OSError:
+        return False
+    return True
+
+
+def test_a_published_database_is_closed_to_the_outside(machine: Vps) -> None:
+    # The trap: Docker lets published ports in past the usual firewalls.
+    published = "docker run --detach --name leak --restart always --publish 5432:6379 redis:7-alpine"
+    inside = "for i in $(seq 50); do (exec 3<>/dev/tcp/127.0.0.1/5432) 2>/dev/null && exit 0; sleep 0.2; done; exit 1"
+    try:
+        assert machine.ssh(f"{published} && bash -c '{inside}'", timeout=120).returncode == 0
+        assert not accepts(machine.address, 5432)
+        # Docker writes its own rules anew here.
+        assert machine.ssh(f"systemctl restart docker && bash -c '{inside}'", timeout=120).returncode == 0
+        assert not accepts(machine.address, 5432)
+        assert accepts(machine.address, 80)
+        machine.reboot()
+        assert machine.ssh(f"bash -c '{inside}'", timeout=120).returncode == 0
+        assert not accepts(machine.address, 5432)
+    finally:
+        machine.ssh("docker rm --force leak")
+
+
 @pytest.mark.parametrize("port", [5432, 6379, 8082])
 def test_the_database_and_the_proxys_own_pages_are_closed_to_the_outside(machine: Vps, port: int) -> None:
     with pytest.raises(ConnectionRefusedError):

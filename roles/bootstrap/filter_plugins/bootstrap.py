@@ -14,7 +14,7 @@ def key_files(users: list[dict[str, Any]]) -> list[dict[str, Any]]:
     files = []
     for user in users:
         options = user.get("key_options") or ""
-        lines = [f"{options} {key}".strip() for key in user["authorized_keys"]]
+        lines = [f"{options} {key}".strip() for key in user.get("authorized_keys", [])]
         content = "".join(f"{line}\n" for line in ["# Written by Ansible (bootstrap).", *lines])
         files.append({"path": f"{KEYS}/{user['name']}", "part": "access", "content": content})
     return files
@@ -60,11 +60,11 @@ def drift(wanted: list[dict[str, Any]], host: dict[str, Any]) -> dict[str, Any]:
 
 
 def reason(result: dict[str, Any]) -> str:
-    """Return in one line why a task failed: the last line that its command printed, or else its message."""
+    """Return in one line why a task failed: the first line that its command printed, or else its message."""
     for name in ("stderr", "msg"):
         lines = [line.strip() for line in str(result.get(name) or "").splitlines() if line.strip()]
         if lines:
-            return lines[-1].rstrip(".")
+            return lines[0].rstrip(".")
     return "it failed without a message"
 
 
