@@ -66,6 +66,7 @@ host:
     - C(packages), C(paths), C(listings), C(accounts), C(sysctls) and C(units) answer the options, null for what is not there.
     - C(container), C(hostname), C(timezone), C(memory_mb), C(swap_mb), C(free_mb) (by directory), C(dpkg_interrupted).
     - C(ssh) has C(error) (the configuration as a whole does not parse), C(ports), C(rsa_bits) of the host key, and what this OpenSSH knows, by kind.
+    - C(login_defs) has the settings of C(/etc/login.defs).
     - C(firewall) is V(loaded), V(changed) (by hand, since it was loaded) or V(missing).
     - C(came_as) is the user who logged in; C(unproved) says that new ways in were never proved, because the run broke off.
     - C(applied) is what the role noted down when it last put settings into force.
@@ -270,6 +271,14 @@ def interrupted() -> bool:
     return any(line.startswith("Status: ") and line.endswith(states) for line in lines)
 
 
+def login_defs() -> dict[str, str]:
+    """Return what /etc/login.defs sets."""
+    rows = (
+        line.split() for line in text("/etc/login.defs").splitlines() if not line.lstrip().startswith("#")
+    )
+    return {row[0]: row[1] for row in rows if len(row) == 2}
+
+
 def applied() -> dict[str, str]:
     """Return what the role noted down; nothing where the note is missing or broken."""
     try:
@@ -311,6 +320,7 @@ def main() -> None:
         "hostname": socket.gethostname(),
         "free_mb": {path: free(path) for path in ("/etc", "/var")},
         "dpkg_interrupted": interrupted(),
+        "login_defs": login_defs(),
         "unproved": Path(UNPROVED).exists(),
         "came_as": os.environ.get("SUDO_USER") or pwd.getpwuid(os.getuid()).pw_name,
         **memory(),
