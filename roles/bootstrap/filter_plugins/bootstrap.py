@@ -20,12 +20,15 @@ def key_files(users: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return files
 
 
-def drift(wanted: list[dict[str, Any]], host: dict[str, Any]) -> dict[str, Any]:
+def drift(
+    wanted: list[dict[str, Any]], host: dict[str, Any], contents: dict[str, str] | None = None
+) -> dict[str, Any]:
     """Compare files with a host.
 
     Args:
-        wanted: files, each with ``path``, ``part``, ``content`` and perhaps ``mode`` (default 0644).
+        wanted: files, each with ``path``, ``part``, perhaps ``content`` and ``mode`` (default 0644).
         host: what the module bootstrap_probe tells of it.
+        contents: those of the files that bring none, by their paths.
 
     Returns:
         ``write``, the files that differ; ``remove``, the paths of key files that nobody wants any more; ``fresh``, the
@@ -35,16 +38,17 @@ def drift(wanted: list[dict[str, Any]], host: dict[str, Any]) -> dict[str, Any]:
     write, hashes = [], {}
     for file in wanted:
         mode = file.get("mode", "0644")
+        content = file["content"] if "content" in file else (contents or {})[file["path"]]
         found = host["paths"].get(file["path"]) or {}
         same = {
             "kind": "file",
             "mode": mode,
             "owner": "root",
             "group": "root",
-            "sha256": hashlib.sha256(file["content"].encode()).hexdigest(),
+            "sha256": hashlib.sha256(content.encode()).hexdigest(),
         }
         if {key: found.get(key) for key in same} != same:
-            write.append({**file, "mode": mode})
+            write.append({**file, "mode": mode, "content": content})
         hashes.setdefault(file["part"], []).append([file["path"], mode, same["sha256"]])
     kept = {file["path"] for file in wanted}
     present = [f"{KEYS}/{name}" for name in host["listings"].get(KEYS, [])]
