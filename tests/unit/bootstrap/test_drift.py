@@ -97,7 +97,10 @@ def test_a_user_without_keys_has_an_empty_file() -> None:
 @pytest.mark.parametrize(
     ("result", "line"),
     [
-        ({"msg": "failed to validate", "stderr": "sshd: line 3: Bad option\nterminating"}, "sshd: line 3: Bad option"),
+        (
+            {"msg": "failed to validate", "stderr": "sshd: line 3: Bad option\nterminating"},
+            "sshd: line 3: Bad option",
+        ),
         ({"msg": "first.\nsecond"}, "first"),
         ({}, "it failed without a message"),
     ],
