@@ -276,7 +276,7 @@ def login_defs() -> dict[str, str]:
     rows = (
         line.split() for line in text("/etc/login.defs").splitlines() if not line.lstrip().startswith("#")
     )
-    return {row[0]: row[1] for row in rows if len(row) == 2}
+    return {row[0]: row[1] for row in rows if len(row) >= 2}
 
 
 def applied() -> dict[str, str]:

@@ -80,7 +80,7 @@ def test_a_broken_note_counts_as_none(texts: dict[str, str], note: str, expected
 
 def test_defaults_of_logins_are_read_without_comments(texts: dict[str, str]) -> None:
     texts["/etc/login.defs"] = "# PASS_MIN_DAYS 9\nPASS_MIN_DAYS\t0\nUMASK 022 # why\n"
-    assert PROBE.login_defs() == {"PASS_MIN_DAYS": "0"}
+    assert PROBE.login_defs() == {"PASS_MIN_DAYS": "0", "UMASK": "022"}
 
 
 def test_what_this_kernel_lacks_is_none() -> None:
