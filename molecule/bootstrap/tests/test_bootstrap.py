@@ -100,7 +100,7 @@ def test_a_removed_user_is_gone(host: Host) -> None:
 
 
 def test_a_user_cannot_let_further_keys_in(host: Host) -> None:
-    host.check_output("ssh-keygen -q -t ed25519 -N '' -f /root/second -C second")
+    host.check_output("rm -f /root/second*; ssh-keygen -q -t ed25519 -N '' -f /root/second -C second")
     try:
         host.check_output(
             "install -d -o anna -m 700 ~anna/.ssh && install -o anna /root/second.pub ~anna/.ssh/authorized_keys"
@@ -159,7 +159,7 @@ def ports_that_answer(machine: Vps, host: Host) -> set[int]:
     """Scan the host from another container, while something listens on ports that should and should not answer."""
     for port in (80, 5432, 8443, 49152):
         host.check_output(
-            f"systemd-run --collect --unit=listen-{port} python3 -m http.server {port} --directory /var/empty"
+            f"systemctl stop listen-{port} 2>/dev/null; systemd-run --collect --unit=listen-{port} python3 -m http.server {port} --directory /var/empty"
         )
     try:
         time.sleep(1)
