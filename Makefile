@@ -11,18 +11,22 @@ SHELL_FILES = $(shell git grep --untracked -lE '^\#!/(bin/|usr/bin/env )(ba)?sh'
 
 .PHONY: help
 help: ## List the targets
-	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  \033[1m%-16s\033[0m %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  \033[1m%-18s\033[0m %s\n", $$1, $$2}'
 
 .PHONY: setup
 setup: ## Make .venv with the locked dependencies (every target does that by itself)
 	@scripts/setup.sh
+
+.PHONY: init
+init: setup ## Inventory, deploy key and vault for your server; options: ARGS="--help"
+	@$(BIN)/python -m onboarding $(ARGS)
 
 .PHONY: demo
 demo: setup ## The main job for real: a VPS, version 1, then version 2 under load
 	@$(BIN)/python -m lab.demo
 
 .PHONY: test
-test: setup test-unit test-app test-molecule test-workflows test-e2e ## Every test
+test: setup test-unit test-app test-molecule test-workflows test-e2e test-faults-short ## Every test
 
 .PHONY: test-unit
 test-unit: setup ## Unit tests: seconds, no Docker
@@ -46,6 +50,22 @@ test-workflows: setup ## The workflows for real, with act, against servers of th
 .PHONY: test-e2e
 test-e2e: setup ## The whole way in the lab, under load
 	$(BIN)/pytest -q tests/e2e
+
+.PHONY: test-soak
+test-soak: setup ## Fifty releases in a row under load: no request lost, nothing left behind (about ten minutes)
+	SLIPWAY_RELEASES=50 $(BIN)/pytest -q -s tests/e2e/test_releases.py -k releases_in_a_row
+
+.PHONY: test-faults
+test-faults: setup ## Every fault, under load: about half an hour
+	$(BIN)/pytest -q tests/faults
+
+.PHONY: test-faults-short
+test-faults-short: setup ## One fault of each kind
+	$(BIN)/pytest -q tests/faults --faults=one-of-each-kind
+
+.PHONY: test-faults-table
+test-faults-table: setup ## Every fault, and the table in tests/faults/README.md anew
+	$(BIN)/pytest -q tests/faults --write-table
 
 .PHONY: lint
 lint: lint-python lint-ansible lint-shell lint-workflows lint-migrations ## Every linter
@@ -91,6 +111,10 @@ lab-status: setup ## What of the lab runs, and where
 .PHONY: bench
 bench: setup ## Measure what the docs say about speed
 	$(BIN)/python -m bench.deploy_time
+
+.PHONY: bench-rollback
+bench-rollback: setup ## Measure how long going back takes, beside a deploy
+	$(BIN)/python -m bench.rollback_time
 
 .PHONY: bench-push-to-live
 bench-push-to-live: setup ## Measure the way from a build to the verified new version

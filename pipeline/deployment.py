@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 
 from pipeline.github import ApiError, api, env, output, run_url
-from pipeline.report import Outcome, load, outcomes
+from pipeline.report import Outcome, decisive, load, outcomes
 
 # GitHub keeps as many characters of a status's description.
 LONGEST = 140
@@ -56,8 +56,8 @@ def status(identity: str, state: str, description: str) -> None:
 
 def finish(identity: str, report: str) -> None:
     """Say how it ended. Which commit a rollback deployed is known only now, and one that failed deployed none."""
-    ended = outcomes(load(report))
-    worst = next((item for item in ended if not item.good), ended[0])
+    told = load(report)
+    ended, worst = outcomes(told), decisive(told)
     identity = identity or (create(worst.sha) if worst.good and worst.sha else "")
     if not identity:
         return

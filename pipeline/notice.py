@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.github import env, run_url
 from pipeline.redaction import Redactor
-from pipeline.report import Outcome, outcomes
+from pipeline.report import Outcome, decisive, outcomes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -39,7 +39,8 @@ class Notice:
 def event_of(report: Mapping[str, Any]) -> str:
     """Return which event the report of a release tells of."""
     good = "rolled-back" if report.get("playbook") == "rollback.yml" else "succeeded"
-    bad = next((outcome.kind for outcome in outcomes(dict(report)) if not outcome.good), "")
+    outcome = decisive(dict(report))
+    bad = "" if outcome.good else outcome.kind
     return {"": good, "rolled-back": "rolled-back"}.get(bad, "failed")
 
 
@@ -72,8 +73,7 @@ class Writer:
         if event not in RELEASES:
             return self.health(event, findings(report))
         told = outcomes(dict(report))
-        # Of several servers the first that failed: those after it were not begun.
-        outcome = next((each for each in told if not each.good), told[0])
+        outcome = decisive(dict(report))
         seconds = report.get("seconds")
         length = f"in {how_long(seconds)}" if isinstance(seconds, int | float) else ""
         who = f"by {self._name(env('GITHUB_ACTOR'))}" if env("GITHUB_ACTOR") else ""

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-# A release that failed in one of these had the traffic already, and gave it back.
-AFTER_SWITCH = ("switch", "watch")
+# A release that failed in one of these had traffic already, in a canary a share of it, and gave it back.
+AFTER_SWITCH = ("canary", "switch", "watch")
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,8 @@ class Outcome:
         host: its name in the inventory.
         kind: ``live``, ``nothing-to-do``, ``unhealthy`` (live, but the health check failed), ``failed`` (the old version
             never lost the traffic), ``rolled-back`` (it got the traffic back), ``refused`` (nothing was touched), ``unreachable`` (the
-            server cannot be logged in to), ``unknown`` (the run was cut off).
+            server cannot be logged in to), ``unknown`` (the run was cut off). Where another server failed: ``put-back`` (it serves
+            again what it served before the run), ``stuck`` (it could not go back), ``untouched``.
         release: the new release's id; empty where none was begun.
         before: what served before; empty: nothing.
         serves: what serves now; empty: nothing, or nobody knows.
@@ -61,6 +62,9 @@ class Outcome:
             "unknown": "the run was cut off; a release goes on by itself on the server: ask with the action status",
             "rolled-back": f"failed{where} and rolled back: {serving} again",
             "failed": f"failed{where}: {still}",
+            "put-back": f"went back to {self.serves}, because another server failed",
+            "stuck": f"could not go back when another server failed: {serving}",
+            "untouched": f"not begun, because another server failed: {serving}",
         }
         return lines[self.kind]
 
@@ -85,6 +89,13 @@ def outcomes(report: dict[str, Any]) -> list[Outcome]:
     return found or [Outcome("", "refused", error="the playbook did not come to any server: see the log")]
 
 
+def decisive(report: dict[str, Any]) -> Outcome:
+    """Return the outcome that tells how the whole run ended: that of the server which failed first, if one did."""
+    found = outcomes(report)
+    failed = [each for each in found if not each.good]
+    return next((each for each in failed if each.host == report.get("cause")), (failed or found)[0])
+
+
 def _outcome(name: str, host: dict[str, Any]) -> Outcome:
     release = host.get("release") or {}
     error = " ".join(str(host.get("error") or release.get("error") or "").split())
@@ -93,7 +104,16 @@ def _outcome(name: str, host: dict[str, Any]) -> Outcome:
     # A release that failed early had not looked yet what serves before it.
     before = str(release.get("previous") or (serves if ended == "failed" else ""))
     stage = str(release.get("stage") or "") if ended == "failed" else ""
-    if ended in ("live", "nothing-to-do"):
+    # Where another server failed, each has been asked, and those that were switched have gone back.
+    if host.get("serves") or ("serves" in host and not host.get("unreachable")):
+        serves = str(host["serves"])
+    if host.get("put_back"):
+        kind = "put-back" if host.get("ok") else "rolled-back"
+    elif host.get("put_back") is False:
+        kind = "stuck"
+    elif "serves" in host and host.get("ok") and not release:
+        kind = "untouched"
+    elif ended in ("live", "nothing-to-do"):
         kind = ended if host.get("ok") is not False else "unhealthy"
     elif host.get("unreachable"):
         kind = "unreachable"

@@ -25,6 +25,9 @@ TITLES = {
     "unreachable": "❌ the server cannot be reached",
     "rolled-back": "↩️ failed and rolled back, the old version serves again",
     "unknown": "❔ cut off",
+    "put-back": "↩️ put back, because another server failed",
+    "stuck": "❌ not put back",
+    "untouched": "⏸️ not begun, because another server failed",
 }
 NEXT = {
     "unhealthy": "Look at the application now. If it is bad, run this workflow by hand with the action `rollback`.",
@@ -32,6 +35,9 @@ NEXT = {
     "unreachable": "See that the server is up and that the secrets for host, user, key and known hosts fit it, then run this workflow again.",
     "failed": "Mend the cause and push, or run this workflow again. Nothing has to be tidied up on the server.",
     "rolled-back": "Mend the cause and push, or run this workflow again. Nothing has to be tidied up on the server.",
+    "put-back": "Nothing has to be done here: see the server that failed.",
+    "stuck": "See why it could not go back, then release again, or run this workflow by hand with the action `rollback`.",
+    "untouched": "Nothing has to be done here: see the server that failed.",
     "unknown": "Run this workflow by hand with the action `status`. The next release finishes or undoes what it finds.",
 }
 # A bar of no length cannot be seen.

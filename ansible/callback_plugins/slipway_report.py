@@ -25,6 +25,9 @@ description:
     The file holds C(playbook), C(ok), C(began), C(seconds) and, for each host in C(hosts), C(ok), C(unreachable), C(error)
     (one line), C(output) (the last log lines, or what a command printed), C(findings) (of the health check), and C(release) (what the engine
     tells of the release). C(ok) is null in a run that was cut off.
+  - >-
+    Of several servers, each has C(serves). Where one failed, C(cause) names the first that did, and C(put_back) says whether a
+    server that had been switched could go back to what it served before the run.
 requirements:
   - Nothing but Ansible.
 """
@@ -84,6 +87,8 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible ships no typ
         host = self._host(result.host.name)
         host["findings"] += result.result.get("findings", [])
         host["output"] = result.result.get("stdout", host["output"])
+        if "told" in result.result:
+            host |= {key: result.result[key] for key in ("serves", "put_back") if key in result.result}
         self._write()
 
     def v2_runner_on_failed(self, result: Any, **how: bool) -> None:  # noqa: ANN401 - as above
@@ -92,13 +97,15 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible ships no typ
         host["findings"] += result.result.get("findings", [])
         if not how.get("ignore_errors") and host["ok"] is None:
             told = str(result.result.get("msg") or "it failed without a message").strip()
-            host |= {"ok": False, "error": told}
+            host |= {"ok": False, "error": told, "unreachable": bool(result.result.get("lost"))}
+            self._report.setdefault("cause", result.host.name)
         self._write()
 
     def v2_runner_on_unreachable(self, result: Any) -> None:  # noqa: ANN401 - as above
         """Note a server that cannot be logged in to."""
         told = str(result.result.get("msg") or "the server cannot be reached").strip()
         self._host(result.host.name).update(ok=False, unreachable=True, error=told)
+        self._report.setdefault("cause", result.host.name)
         self._write()
 
     def v2_playbook_on_stats(self, stats: Any) -> None:  # noqa: ANN401 - as above

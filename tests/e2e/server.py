@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -53,8 +54,16 @@ class Server:
         """Read the journal."""
         return [json.loads(line) for line in self.must(f"cat {APP}/journal.jsonl").splitlines()]
 
+    def idle(self) -> None:
+        """Wait until no release runs: a rollback answers before the version that was left has ended its requests."""
+        deadline = time.monotonic() + 60
+        while self.status()["busy"]:
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+
     def snapshot(self) -> dict[str, str]:
         """Tell all that a deploy could leave behind: files, containers, images, volumes, networks."""
+        self.idle()
         return {
             # The journal tells of every attempt, and the lock of its last owner: neither is a leftover.
             "files": self.must(

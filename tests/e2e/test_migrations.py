@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
 
-from lab import state
+from lab import play, state
 from lab.build import build
+from lab.load import LoadProcess
 from tests.e2e.server import APP, Server
 
 if TYPE_CHECKING:
@@ -30,6 +31,21 @@ down_revision = "0003"
 def upgrade() -> None:
     """Add a column."""
     op.add_column("projects", sa.Column("note", sa.Text))
+'''
+# One more that goes wrong after it has migrated.
+FAILING = "sha-e2e0005"
+ANOTHER = '''"""A colour of each project."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0005"
+down_revision = "0004"
+
+
+def upgrade() -> None:
+    """Add a column."""
+    op.add_column("projects", sa.Column("colour", sa.Text))
 '''
 # Nothing here is about what happens after the switch.
 QUICK = ("-e", json.dumps({"app_deploy_limits": {"watch": 0, "drain": 0}}))
@@ -61,18 +77,24 @@ def attempt(server: Server) -> tuple[dict[str, object], list[str]]:
 
 @pytest.fixture(scope="module")
 def migrating(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The same application with one more migration, as TAG; at the end the schema is as it was."""
+    """The same application with one more migration, as TAG; at the end the schema and what serves are as before."""
+    before = server.status()["live"]["tag"]
     folder: Path = tmp_path_factory.mktemp("context")
     for name in ("Dockerfile", ".dockerignore"):
         shutil.copy(state.ROOT / name, folder)
     shutil.copytree(state.ROOT / "app", folder / "app", ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "app/migrations/versions/v0004_notes.py").write_text(MIGRATION)
     build(TAG, context=folder)
+    (folder / "app/migrations/versions/v0005_colours.py").write_text(ANOTHER)
+    build(FAILING, context=folder)
     yield server
     sql(
         server,
-        "alter table projects drop column if exists note; update alembic_version set version_num = '0003'",
+        "alter table projects drop column if exists note, drop column if exists colour; "
+        "update alembic_version set version_num = '0003'",
     )
+    done = server.deploy(before, *QUICK)
+    assert done.returncode == 0, done.stdout
 
 
 def test_a_migration_that_waits_for_a_lock_of_the_old_version_gives_up(migrating: Server) -> None:
@@ -108,10 +130,8 @@ def short_of_patience() -> dict[str, object]:
     return {**application()["app_deploy_migrations"], "lock_timeout": 1}
 
 
-def application() -> dict[str, dict[str, object]]:
-    found: dict[str, dict[str, object]] = yaml.safe_load(
-        (state.ROOT / "inventories/application.yml").read_text()
-    )
+def application() -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load((state.ROOT / "inventories/application.yml").read_text())
     return found
 
 
@@ -188,3 +208,32 @@ def test_a_backup_restored_by_hand_is_migrated_again_by_the_live_tag(migrating: 
     assert stages[stages.index("pending") :][:3] == ["pending", "backup", "migrate"]
     assert revision(migrating) == "0004"
     migrating.must(f"docker exec {POSTGRES} dropdb -U project_manager project_manager_damaged")
+
+
+def test_the_old_version_passes_its_checks_on_the_schema_that_a_failed_release_left(
+    migrating: Server,
+) -> None:
+    """The new version migrates and then fails its gate: what was live before serves on, reads and writes."""
+    before = migrating.status()["live"]
+    web, worker = application()["app_deploy_services"]
+    settings = {
+        "app_deploy_services": [{**web, "hosts": [], "health_path": "/nowhere"}, worker],
+        "app_deploy_limits": {"gate": 4},
+    }
+    with LoadProcess(migrating.url, rate=50, slow=0) as load:
+        done = migrating.deploy(FAILING, "-e", json.dumps(settings))
+        proof = play.run("healthcheck.yml", hosts=[migrating.vps.name])
+        report = load.stop()
+    assert done.returncode != 0
+    last, stages = attempt(migrating)
+    assert (last["tag"], last["outcome"], last["stage"], stages[-1]) == (FAILING, "failed", "gate", "start")
+    assert (last["schema_before"], last["schema_after"]) == ("0004", "0005")
+    assert revision(migrating) == "0005"
+    assert migrating.status()["live"]["release"] == before["release"]
+
+    assert proof.returncode == 0, proof.stdout
+    # Reads and writes, before, while and after the schema changed, all of them by the old version.
+    assert (report.failed, report.unexpected) == (0, {}), report.summary()
+    assert set(report.releases) == {before["release"]}
+    rows = sql(migrating, f"select count(*) from projects where name like '{report.token_prefix}%'")
+    assert int(rows) >= len(report.acknowledged) > 0

@@ -56,7 +56,31 @@ def test_unknown_tag(server: Server) -> None:
 )
 def test_tag_that_is_none(server: Server, tag: str) -> None:
     """Passed as JSON, so that it reaches the role as it is."""
-    refused(server.deploy(None, "-e", json.dumps({"tag": tag})), "which no image can have", "-e tag=")
+    refused(server.deploy(None, "-e", json.dumps({"tag": tag})), "tag is ", "for example sha-1a2b3c4")
+
+
+@pytest.mark.parametrize("text", ["services: [", "- services\n", "\n"], ids=["torn", "a list", "blank"])
+def test_a_compose_file_that_is_none(server: Server, tmp_path: Path, text: str) -> None:
+    file = tmp_path / "compose.yml"
+    file.write_text(text)
+    done = server.deploy("sha-e2e0002", "-e", json.dumps({"app_deploy_compose_files": [str(file)]}))
+    refused(done, "the compose files are not valid")
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ({"accessories": "cache"}, "accessories names cache, which is no accessory of the compose files"),
+        ({"app_deploy_proxy": {"service": "nginx"}}, "app_deploy_proxy.service is nginx"),
+        (
+            {"app_deploy_services": [{"name": "web", "kind": "web", "port": 1, "health_path": "/"}]},
+            "app_deploy_services",
+        ),
+    ],
+    ids=["accessories", "proxy", "service"],
+)
+def test_what_the_compose_files_do_not_have(server: Server, setting: dict[str, object], words: str) -> None:
+    refused(server.deploy("sha-e2e0002", "-e", json.dumps(setting)), words)
 
 
 def test_registry_out_of_reach(server: Server) -> None:

@@ -1,32 +1,58 @@
-"""Ten releases back and forth under load: nobody notices."""
+"""Releases in a row under load, each with an image of its own: nobody notices, and nothing is left behind.
+
+Ten of them by default; `make test-soak` runs fifty.
+"""
 
 from __future__ import annotations
 
+import os
+import time
 from datetime import datetime
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from lab import play
 from lab.load import LoadProcess
+from tests.e2e import growth
 from tests.e2e.server import DRAIN, ONE, TWO
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.e2e.server import Server
 
-RELEASES = 10
+RELEASES = int(os.environ.get("SLIPWAY_RELEASES", "10"))
 RATE = 200
+# Releases that are kept (app_deploy_limits.retain): after one more, each release removes what the one before it added.
+RETAIN = 5
 
 
-def test_ten_releases_lose_no_request_and_no_write(server: Server) -> None:
+def test_releases_in_a_row_lose_no_request_and_no_write_and_leave_nothing(
+    server: Server, tmp_path: Path
+) -> None:
     """Requests of every kind, at 200/s, by clients that never retry."""
+    assert RELEASES > RETAIN + 1, "SLIPWAY_RELEASES: too few to see whether anything grows"
+    tags = [f"sha-{0x50A0000 + number:07x}" for number in range(1, RELEASES + 1)]
+    growth.build_each(tags, tmp_path)
     before = server.status()["live"]["release"]
+    figures: list[tuple[int, growth.Figures]] = []
     with LoadProcess(server.url, rate=RATE) as load:
-        for number in range(RELEASES):
-            done = server.deploy((TWO, ONE)[number % 2])
+        for number, tag in enumerate(tags, 1):
+            began = time.monotonic()
+            done = server.deploy(tag)
             assert done.returncode == 0, done.stdout
+            print(f"release {number} of {RELEASES}: {time.monotonic() - began:.1f} s", flush=True)
+            figures.append((number, growth.measure(server)))
         report = load.stop()
+    # What the other tests of this folder begin with.
+    assert server.deploy(ONE).returncode == 0
 
     print(report.summary())
+    full, final = figures[RETAIN], figures[-1]
+    print(growth.table([figures[0], full, figures[(RETAIN + RELEASES) // 2], final]))
+    assert growth.grown(full[1], final[1]) == {}
+    assert final[1]["kept releases"] == RETAIN
+    assert final[1]["engines left"] == final[1]["zombies"] == 0
     assert report.sent > RELEASES * RATE
     assert (report.failed, report.failed_by_kind, report.unexpected) == (0, {}, {})
     assert {name for name, item in report.classes.items() if item.ok} == {
@@ -36,9 +62,9 @@ def test_ten_releases_lose_no_request_and_no_write(server: Server) -> None:
         "slow",
     }
 
-    # Every release served: the load saw the old one and the ten new ones, and no other answer.
+    # Every release served: the load saw the old one and the new ones, and no other answer.
     events = server.events()
-    ids = [event["release"] for event in events if event["event"] == "commit"][-RELEASES:]
+    ids = [event["release"] for event in events if event["event"] == "commit"][-RELEASES - 1 : -1]
     assert set(report.releases) == {before, *ids}
 
     # Every acknowledged write is in the database.
@@ -53,7 +79,7 @@ def test_ten_releases_lose_no_request_and_no_write(server: Server) -> None:
     watches = [
         event["time"] for event in events if (event["event"], event.get("stage")) == ("stage", "watch")
     ]
-    switches = [datetime.fromisoformat(time).timestamp() for time in watches[-RELEASES:]]
+    switches = [datetime.fromisoformat(moment).timestamp() for moment in watches[-RELEASES - 1 : -1]]
     assert {stream.name for stream in report.streams} == {"sse-0", "ws-0"}
     for stream in report.streams:
         assert stream.events > 0

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
 import threading
 import time
 import urllib.request
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from lab.build import build
 from lab.load import LoadProcess
-from lab.state import ROOT
+from tests.e2e.bad import build_bad
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,18 +19,6 @@ if TYPE_CHECKING:
     from tests.e2e.server import Server
 
 BAD = "sha-e2e0bad"
-# One request in ten, but for what the gate asks for.
-ERRORS = """
-    counter = __import__("itertools").count(1)
-
-    @app.middleware("http")
-    async def badly(request, call_next):
-        if request.url.path.startswith("/api") and next(counter) % 10 == 0:
-            return JSONResponse({"detail": "broken on purpose"}, status_code=500)
-        return await call_next(request)
-
-    return app
-"""
 WATCH = json.dumps({"app_deploy_limits": {"watch": 10, "drain": 6}})
 # Seconds from the moment when the watch has seen it to the bad version's last answer.
 BACK_WITHIN = 5.0
@@ -54,14 +40,7 @@ class Clock(threading.Thread):
 
 def test_traffic_goes_back_within_seconds(server: Server, tmp_path: Path) -> None:
     before = server.status()["live"]
-    for name in ("app", "Dockerfile"):
-        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
-        copy(ROOT / name, tmp_path / name)
-    main = tmp_path / "app/main.py"
-    text = main.read_text(encoding="utf-8")
-    assert text.count("    return app\n") == 1
-    main.write_text(text.replace("    return app\n", ERRORS), encoding="utf-8")
-    build(BAD, context=tmp_path)
+    build_bad(BAD, 10, tmp_path)
     clock = Clock(server.url)
     clock.start()
     with LoadProcess(server.url, rate=100) as load:

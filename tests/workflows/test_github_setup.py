@@ -31,6 +31,8 @@ SECRETS = {
     "PRODUCTION_KNOWN_HOSTS": "203.0.113.7 ssh-ed25519 AAAAknown-9d1",
     "PRODUCTION_ENV": "SECRET_KEY=env-7ac1\nPOSTGRES_PASSWORD=$(env)-8bd2\n",
     "TELEGRAM_BOT_TOKEN": "1234:token-5e6f",
+    "REGISTRY_USERNAME": "puller-1c2d",
+    "REGISTRY_PASSWORD": "registry-3e4f",
     "NOTIFY_URLS": "mailto://notify-4d5e\nntfy://notify-6f7a\n",
 }
 VARIABLES = {"PRODUCTION_DOMAIN": "pm.example.com", "PRODUCTION_PORT": "2222"}
@@ -181,7 +183,14 @@ def test_everything_at_once(setup: Setup) -> None:
     for_environment = {"HOST", "USER", "KNOWN_HOSTS", "ENV", "SSH_KEY"}
     environment = {f"PUT /environments/production/secrets/PRODUCTION_{name}" for name in for_environment}
     repository = {
-        f"PUT /actions/secrets/{name}" for name in ("TELEGRAM_BOT_TOKEN", "SLACK_WEBHOOK_URL", "NOTIFY_URLS")
+        f"PUT /actions/secrets/{name}"
+        for name in (
+            "REGISTRY_USERNAME",
+            "REGISTRY_PASSWORD",
+            "TELEGRAM_BOT_TOKEN",
+            "SLACK_WEBHOOK_URL",
+            "NOTIFY_URLS",
+        )
     }
     assert {name for name in changes if "/secrets/" in name} == environment | repository
     posts = [seen for seen in setup.internet.of(GITHUB) if seen.path == "/repos/acme/app/actions/variables"]
@@ -269,6 +278,51 @@ def test_an_unprotected_environment_is_protected(setup: Setup) -> None:
     assert "PUT /environments/production" in setup.changes()
 
 
+def test_only_what_is_named(setup: Setup) -> None:
+    """One secret is replaced, for example by a new key; the protection of the branch is not even looked at."""
+    already(setup)
+    setup.put({**SECRETS, **VARIABLES})
+    arguments = ["--yes", "--replace", "--environments", "production", "--from", str(setup.values)]
+    done = setup.run(*arguments, "--only", "PRODUCTION_HOST PRODUCTION_PORT")
+    assert done.returncode == 0, done.stderr
+    secrets = [name for name in setup.changes() if "/secrets/" in name]
+    assert secrets == ["PUT /environments/production/secrets/PRODUCTION_HOST"]
+    variables = [name for name in setup.changes() if "/variables" in name]
+    assert len(variables) == 1
+    assert len(setup.changes()) == 2
+    assert "TELEGRAM" not in done.stdout
+
+
+def test_monitoring_has_its_own_key(setup: Setup) -> None:
+    """Monitoring knows the same server, but never gets the key that may deploy, nor the vault's password."""
+    deploys = setup.key().read_text(encoding="utf-8")
+    setup.put({**SECRETS, "PRODUCTION_SSH_KEY": deploys, "ANSIBLE_VAULT_PASSWORD": "vault-5a6b"})
+    arguments = ["--yes", "--environments", "production monitoring", "--from", str(setup.values)]
+    done = setup.run(*arguments)
+    assert done.returncode == 0, done.stderr
+    changes = setup.changes()
+    assert changes["POST /environments/monitoring/deployment-branch-policies"]["name"] == "main"
+
+    def monitoring() -> set[str]:
+        prefix = "PUT /environments/monitoring/secrets/PRODUCTION_"
+        assert not [
+            name for name in setup.changes() if name.endswith("monitoring/secrets/ANSIBLE_VAULT_PASSWORD")
+        ]
+        return {name.removeprefix(prefix) for name in setup.changes() if name.startswith(prefix)}
+
+    assert monitoring() == {"HOST", "KNOWN_HOSTS"}
+    (setup.values / "monitoring").mkdir()
+    (setup.folder / "key").unlink()
+    (setup.values / "monitoring/PRODUCTION_SSH_KEY").write_text(
+        setup.key().read_text(encoding="utf-8"), encoding="utf-8"
+    )
+    setup.env["MONITORING_PRODUCTION_USER"] = "watcher-9d8e"
+    done = setup.run(*arguments)
+    assert done.returncode == 0, done.stderr
+    assert monitoring() == {"HOST", "KNOWN_HOSTS", "SSH_KEY", "USER"}
+    assert "watcher-9d8e" not in done.stdout
+
+
 def test_a_free_plan(setup: Setup) -> None:
     """GitHub's refusals are told with a way out, and everything else is still done."""
     upgrade = {"message": "Upgrade to GitHub Pro or make this repository public to enable this feature."}
@@ -318,6 +372,10 @@ def test_nothing_is_overwritten_when_github_does_not_answer(setup: Setup) -> Non
         ([], "this is no terminal to ask at: add --yes or --dry-run"),
         (["--frob"], "unknown option --frob; see --help"),
         (["--from"], "--from needs a value; see --help"),
+        (
+            ["--yes", "--no-environments", "--environments", "production monitoring"],
+            "--no-environments: monitoring's key needs an environment of its own; leave monitoring out",
+        ),
         (["--yes", "--from", "nowhere"], "--from nowhere: no such folder"),
         (["--yes", "--environments", "Prod"], "--environments: Prod is no name in lower case"),
         (["--yes", "--check", 'a"b'], '--check a"b: letters, digits, spaces and ./_- only'),
@@ -347,7 +405,7 @@ def test_help_is_complete() -> None:
     assert named
     assert {option for option in named if option not in done.stdout} == set()
     for name in re.findall(r"\b(?:E_)?[A-Z]+_[A-Z_]+\b", re.sub(r"\$\{prefix\}", "E", text)):
-        if name.startswith(("E_", "TELEGRAM", "SLACK", "NOTIFY", "ANSIBLE")):
+        if name.startswith(("E_", "REGISTRY", "TELEGRAM", "SLACK", "NOTIFY", "ANSIBLE")):
             assert name in done.stdout
 
 

@@ -3,35 +3,63 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import os
-import re
 import shlex
+import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
+
+if TYPE_CHECKING:
+    from types import ModuleType
 
 display = Display()
 
 # Seconds that one call waits for news; it returns at once when the release ends.
 WAIT = 5
+# What does not travel in the request.
+APART = ("directory", "env", "secrets", "env_file", "registry")
+# Seconds that a lost connection may be away, and between two attempts to have it back.
+RECONNECT, PAUSE = 60, 1.0
 ENGINE = Path(__file__).parents[1] / "module_utils/slipway"
 
 
-# As in the engine's request.py, which a plugin of the controller cannot import.
-TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}(@sha256:[0-9a-f]{64})?")
+def engine(part: str) -> ModuleType:
+    """Return a part of the engine, as it lies here: Ansible puts module_utils on the path of no plugin."""
+    if "slipway" not in sys.modules:
+        where = {"submodule_search_locations": [str(ENGINE)]}
+        spec = importlib.util.spec_from_file_location("slipway", ENGINE / "__init__.py", **where)
+        assert spec is not None  # noqa: S101 - it is always a file of ours
+        assert spec.loader is not None  # noqa: S101 - as above
+        sys.modules["slipway"] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules["slipway"])
+    return importlib.import_module(f"slipway.{part}")
 
 
-def wrong_tag(tag: object) -> str:
-    """Say what is wrong with a tag, if anything; asked before any connection is made."""
-    if tag in ("", None):
-        return "tag is not set: name the image tag to release"
-    if isinstance(tag, str) and TAG.fullmatch(tag):
-        return ""
-    return f"tag is {str(tag)[:80]!r}, which no image can have: name the image tag to release"
+def wrong_setting(arguments: dict[str, Any]) -> str:
+    """Say which setting cannot work, if any; asked before any connection is made, by the engine's own rules."""
+    try:
+        if rollback := arguments.get("rollback"):
+            checks = engine("checks")
+            checks.value(str(arguments.get("directory")), checks.DIRECTORY, "app_deploy_directory")
+            engine("rollback").wish(rollback)
+        else:
+            request = arguments.get("request") or {}
+            engine("request").parse({**request, **{key: arguments[key] for key in APART if key in arguments}})
+    except engine("errors").ReleaseError as error:
+        return str(error)
+    return ""
+
+
+def unreachable(error: Exception) -> str:
+    """Say in one line that there is no connection."""
+    return f"the server cannot be reached: {' '.join(str(error).split())}"
 
 
 class ActionModule(ActionBase):  # type: ignore[misc] # Ansible ships no types
@@ -45,12 +73,19 @@ class ActionModule(ActionBase):  # type: ignore[misc] # Ansible ships no types
         self._host = (task_vars or {}).get("inventory_hostname", "")
         self._directory = str(self._task.args.get("directory"))
         self._rollback = self._task.args.get("rollback") or {}
-        wrong = wrong_tag((self._task.args.get("request") or {}).get("tag"))
-        if wrong and not self._rollback:
-            return {
-                "failed": True,
-                "msg": f"{wrong}; for example: ansible-playbook deploy.yml -e tag=sha-1a2b3c4",
-            }
+        self._release = ""
+        if "undo" not in self._task.args and (wrong := wrong_setting(self._task.args)):
+            return {"failed": True, "msg": wrong}
+        try:
+            return self._put_back(task_vars) if "undo" in self._task.args else self._carry_out(task_vars)
+        except AnsibleConnectionFailure as error:
+            if len((task_vars or {}).get("ansible_play_hosts_all", ())) <= 1:
+                raise
+            # For one of several it is a failure like any other, which lets the playbook put the other ones back.
+            return {"failed": True, "lost": True, "release": self._release, "msg": unreachable(error)}
+
+    def _carry_out(self, task_vars: dict[str, Any] | None) -> dict[str, Any]:
+        """Release, or go back; return the task's result."""
         if self._task.check_mode:
             return self._told(self._check(task_vars))
         answer = self._begin(task_vars)
@@ -58,16 +93,50 @@ class ActionModule(ActionBase):  # type: ignore[misc] # Ansible ships no types
             return self._told(answer)
         if "error" in answer:
             return self._told({"failed": True, "msg": answer["error"], "output": answer.get("output", "")})
-        release = answer["release"]
+        release = self._release = answer["release"]
         while True:
             self._show(answer["events"])
             if answer["ended"]:
                 return self._ended(release, answer["result"])
-            answer = self._engine("follow", release, "--seen", str(answer["seen"]), "--wait", str(WAIT))
+            answer = self._follow(release, answer["seen"])
             if "events" not in answer:
                 return {"failed": True, "msg": f"lost sight of release {release}: {answer}"}
             if not answer["events"]:
                 self._say("still at it")
+
+    def _put_back(self, task_vars: dict[str, Any] | None) -> dict[str, Any]:
+        """Leave a release for the one before it, if it serves, and say what serves then.
+
+        Returns:
+            ``told``, one line; ``serves``, empty where nothing does or nobody knows; ``put_back``, where that was to be done;
+            ``problem``, where it could not be. It never fails, so that each server gets its turn.
+        """
+        undo, serves = str(self._task.args["undo"]), ""
+        answer: dict[str, Any] = {}
+        try:
+            # One that was lost sight of may still be at it.
+            while undo and not self._engine("follow", undo, "--wait", str(WAIT)).get("ended", True):
+                self._say("still at it")
+            serving = self._engine("status", "--json").get("live") or {}
+            serves, before = serving.get("release", ""), serving.get("previous", "")
+            told = f"{serves} serves" if serves else "nothing is live"
+            if undo and before and serves == undo:
+                self._rollback = {**self._rollback, "to": before}
+                went = self._carry_out(task_vars)
+                if went.get("failed"):
+                    answer = {"problem": went["msg"]}
+                else:
+                    serves = went["result"]["live"]
+                    told = f"{serves} serves, what served before this run"
+                    answer = {"put_back": True, "changed": True}
+        except AnsibleConnectionFailure as error:
+            told = f"what serves is not known: {unreachable(error)}"
+            answer = {"problem": unreachable(error)} if undo else {}
+        if "problem" in answer:
+            told = f"{undo} could not be left for what served before this run: {answer['problem']}"
+            answer |= {"put_back": False, "problem": told}
+        self._say(told)
+        return {**answer, "serves": serves, "told": told}
 
     def _begin(self, task_vars: dict[str, Any] | None) -> dict[str, Any]:
         """Start the release, with this very engine on the server and no other release running; or say why not."""
@@ -88,6 +157,21 @@ class ActionModule(ActionBase):  # type: ignore[misc] # Ansible ships no types
                 if installed.get("failed"):
                     return dict(installed)
                 fresh = True
+
+    def _follow(self, release: str, seen: int) -> dict[str, Any]:
+        """Ask for news. The release does not need the connection: where it is lost, attach again."""
+        deadline = time.monotonic() + RECONNECT
+        while True:
+            try:
+                return self._engine("follow", release, "--seen", str(seen), "--wait", str(WAIT))
+            except AnsibleConnectionFailure as error:  # noqa: PERF203 - once per interruption
+                if time.monotonic() >= deadline:
+                    raise AnsibleConnectionFailure(
+                        f"the connection was lost for {RECONNECT} s, but release {release} goes on: see "
+                        f"`{self._directory}/bin/slipway status` on the server, or run this again ({error})"
+                    ) from error
+                self._say("the connection is lost, and the release goes on: connecting again")
+                time.sleep(PAUSE)
 
     def _check(self, task_vars: dict[str, Any] | None) -> dict[str, Any]:
         """Ask what would happen."""
@@ -158,7 +242,8 @@ class ActionModule(ActionBase):  # type: ignore[misc] # Ansible ships no types
 
     def _ended(self, release: str, result: dict[str, Any]) -> dict[str, Any]:
         outcome = result["outcome"]
-        self._report(result)
+        if "undo" not in self._task.args:
+            self._report(result)
         if outcome in ("live", "nothing-to-do"):
             return {"release": release, "result": result, "changed": outcome == "live"}
         if result.get("output"):
@@ -166,6 +251,6 @@ class ActionModule(ActionBase):  # type: ignore[misc] # Ansible ships no types
         serving = (
             f"release {result['live']} still serves" if result.get("live") else "nothing was live before"
         )
-        reason = result.get("error", "it was cut off; the next release undoes it")
+        reason = result.get("error", "nobody knows how it ended; see `slipway status` on the server")
         apart = "\n" if "\n" in reason else " "  # a list of findings keeps its lines
         return {"failed": True, "release": release, "msg": f"{reason}{apart}({serving})"}

@@ -24,9 +24,14 @@ options:
   rollback:
     description: >-
       Instead of a request, go back to a release that served before: C(to) (its id or tag, empty for the newest one),
-      C(schema), C(actor), C(run_url), C(wait).
+      C(schema) (V(keep), V(restore), V(downgrade)), C(actor), C(run_url), C(wait).
     type: dict
     default: {}
+  undo:
+    description: >-
+      Go back from this very release (its id) to the one before it, if it serves; empty, only tell what serves. Never fails.
+      O(rollback) says who asks.
+    type: str
   env:
     description: Names and values for the env file.
     type: dict
@@ -72,6 +77,10 @@ result:
   description: How it ended (C(outcome), C(stages) with seconds, C(live), C(sha) and so on).
   type: dict
   returned: when it did not fail
+told:
+  description: What serves now, in one line; besides it C(serves), C(put_back) and C(problem).
+  type: str
+  returned: with O(undo)
 actions:
   description: What would be done, one line each.
   type: list
@@ -96,9 +105,21 @@ from ansible.module_utils.basic import AnsibleModule
 
 PACKAGE = "ansible.module_utils.slipway"
 PARTS = (
-    *("__init__", "api", "backups", "budget", "cli", "compose", "console", "docker", "docker_cli", "envfile"),
+    *(
+        "__init__",
+        "api",
+        "backups",
+        "budget",
+        "checks",
+        "cli",
+        "compose",
+        "console",
+        "docker",
+        "docker_cli",
+        "envfile",
+    ),
     *("errors", "explain", "found", "hold", "host", "journal", "lock", "migrations", "plan", "preflight"),
-    *("process", "proxy", "request", "rollback", "rollout", "site"),
+    *("process", "proxy", "request", "rollback", "rollout", "schema", "site"),
 )
 START = "import sys\nfrom slipway.cli import main\nsys.exit(main())\n"
 
@@ -109,6 +130,7 @@ def _sent_along() -> None:
         api,
         backups,
         budget,
+        checks,
         cli,
         compose,
         console,
@@ -130,6 +152,7 @@ def _sent_along() -> None:
         request,
         rollback,
         rollout,
+        schema,
         site,
     )
 
@@ -204,6 +227,7 @@ def main() -> None:
             "directory": {"type": "path", "required": True},
             "request": {"type": "dict", "default": {}},
             "rollback": {"type": "dict", "default": {}},
+            "undo": {"type": "str"},
             "env": {"type": "dict", "default": {}},
             "secrets": {"type": "dict", "default": {}, "no_log": True},
             "env_file": {"type": "str", "default": "", "no_log": True},
@@ -223,7 +247,7 @@ def main() -> None:
     if module.check_mode:
         apart = {key: values[key] for key in ("directory", "env", "secrets", "env_file", "registry")}
         check(module, {**values["request"], **apart})
-    if not os.access(values["directory"], os.W_OK):
+    if not Path(values["directory"]).is_dir() or not os.access(values["directory"], os.W_OK):
         module.fail_json(
             msg=f"the directory {values['directory']} is not there or not writable for this user: run site.yml first "
             "(bootstrap_directories names it), and deploy as bootstrap_deploy_user"

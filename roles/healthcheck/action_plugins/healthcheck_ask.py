@@ -10,10 +10,11 @@ import datetime as dt
 import json
 import re
 import shlex
+import socket
 import ssl
 import time
 import urllib.request
-from http.client import HTTPException, IncompleteRead, InvalidURL
+from http.client import HTTPConnection, HTTPException, HTTPSConnection, IncompleteRead, InvalidURL
 from typing import Any, NamedTuple
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
@@ -41,6 +42,7 @@ ARGUMENTS = {
         key: {"type": "int", "required": True}
         for key in ("timeout", "attempts", "delay", "certificate_days", "disk_free")
     },
+    "address": {"type": "str", "default": ""},
     "disk_paths": {"type": "list", "elements": "str", "required": True},
     "validate_certs": {"type": "bool", "required": True},
     "checks": {"type": "list", "elements": "dict", "options": CHECK, "required": True},
@@ -192,6 +194,37 @@ class Redirects(urllib.request.HTTPRedirectHandler):
         return super().redirect_request(req, *rest)
 
 
+def handlers(context: ssl.SSLContext, settings: Settings) -> list[urllib.request.BaseHandler]:
+    """Return what opens connections: to the address of the settings, where there is one, whatever the name in the URL is."""
+    address, asked = settings["address"], urlsplit(settings["url"]).hostname
+    if not address:
+        return [urllib.request.HTTPSHandler(context=context)]
+
+    def reach(connection: HTTPConnection) -> socket.socket:
+        # A redirect may lead to another name, which is asked where it is.
+        place = address if connection.host.lower() == asked else connection.host
+        return socket.create_connection((place, connection.port), connection.timeout)
+
+    class Plain(HTTPConnection):
+        def connect(self) -> None:
+            self.sock = reach(self)
+
+    class Secure(HTTPSConnection):
+        def connect(self) -> None:
+            self.sock = context.wrap_socket(reach(self), server_hostname=self.host)
+
+    class Http(urllib.request.HTTPHandler):
+        def http_open(self, req: urllib.request.Request) -> Any:  # noqa: ANN401 - as Python has it
+            return self.do_open(Plain, req)
+
+    class Https(urllib.request.HTTPSHandler):
+        def https_open(self, req: urllib.request.Request) -> Any:  # noqa: ANN401 - as Python has it
+            return self.do_open(Secure, req)
+
+    # A proxy of this machine would resolve the name by itself.
+    return [urllib.request.ProxyHandler({}), Http(), Https()]
+
+
 def ask(context: ssl.SSLContext, check: Check, settings: Settings) -> Answer:
     """Send the request of one check and return what came back, whatever it is."""
     until = time.monotonic() + settings["timeout"]
@@ -205,8 +238,7 @@ def ask(context: ssl.SSLContext, check: Check, settings: Settings) -> Answer:
             url, method = _url(check, settings), check["method"]
             # tasks/main.yml has seen to it that the URL is http or https.
             request = urllib.request.Request(url, None, headers, method=method)  # noqa: S310
-            https = urllib.request.HTTPSHandler(context=context)
-            opener = urllib.request.build_opener(https, Redirects(follow=not stays))
+            opener = urllib.request.build_opener(*handlers(context, settings), Redirects(follow=not stays))
             response = opener.open(request, timeout=settings["timeout"])
         except HTTPError as error:
             response = error  # an answer like any other
@@ -244,24 +276,31 @@ def _body(response: Any, until: float) -> bytes:  # noqa: ANN401 - Python has no
 def finding(answer: Answer, check: Check, settings: Settings, attempts: int = 1) -> str:
     """Return the line that says what is wrong with the answer to one check; empty when it is right."""
     problem, advice = (
-        _status(answer, check) or _release(answer, settings) or _content(answer, check, settings) or ("", "")
+        _status(answer, check, settings)
+        or _release(answer, settings)
+        or _content(answer, check, settings)
+        or ("", "")
     )
     if not problem:
         return ""
     url = _url(check, settings)
-    redirected = f" (redirected to {answer.url})" if answer.url not in ("", url) else ""
+    where = f" at {settings['address']}" if settings["address"] else ""
+    where += f" (redirected to {answer.url})" if answer.url not in ("", url) else ""
     patience = f" after {attempts} attempts" if attempts > 1 else ""
-    return f"{check['name']}: {check['method']} {url}{redirected} {problem}{patience}. Next: {advice}"
+    return f"{check['name']}: {check['method']} {url}{where} {problem}{patience}. Next: {advice}"
 
 
-def _status(answer: Answer, check: Check) -> tuple[str, str] | None:
+def _status(answer: Answer, check: Check, settings: Settings) -> tuple[str, str] | None:
     if answer.status in check["status"]:
         return None
     if answer.status == UNSENT:
         return f"cannot be sent: {_short(answer.reason)}", f"correct it in {check['setting']}"
     if answer.status == NOBODY:
         problem = "cannot be reached"
-        advice = "see that healthcheck_url is the public address and resolves to the server, and that the proxy runs"
+        name = "healthcheck_address is an address of the server that this machine can reach"
+        if not settings["address"]:
+            name = "healthcheck_url is the public address and resolves to the server"
+        advice = f"see that {name}, and that the proxy runs"
         if "certificate" in answer.reason.lower():
             problem = "has no valid certificate"
             advice = "see that the domain resolves to this server and look for ACME errors in the proxy's log"

@@ -17,6 +17,10 @@ options:
     description: The public address.
     type: str
     required: true
+  address:
+    description: Where to connect to, instead of what the host of O(url) resolves to; empty for that.
+    type: str
+    default: ""
   host_header:
     description: Sent as the Host header; empty to send the host of O(url).
     type: str

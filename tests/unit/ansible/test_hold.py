@@ -104,6 +104,16 @@ def test_held_twice_checked_and_lifted(hold: Hold, file: Path) -> None:
             ("-e", json.dumps({"hold": "a\nb"})),
             "the reason for the hold has line breaks or control characters: ",
         ),
+        # A reason that turns the text behind it would garble every refusal that quotes it.
+        (
+            ("-e", json.dumps({"hold": "a\u202eb"})),
+            "the reason for the hold has line breaks or control characters: ",
+        ),
+        (("-e", json.dumps({"hold": "   "})), "hold has no reason: "),
+        (("-e", json.dumps({"hold": "a\0b"})), "the reason for the hold is no line of text: "),
+        (("-e", json.dumps({"hold": ["a"]})), "the reason for the hold is no line of text: "),
+        (("-e", json.dumps({"hold": 7})), "the reason for the hold is no line of text: "),
+        (("-e", f"hold={'x' * 100_000}"), "the reason for the hold has 100000 characters, 200 are allowed: "),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from slipway import compose, journal, rollout
+from slipway import compose, journal, proxy, rollout
 from slipway.rollout import Rollout
 
 if TYPE_CHECKING:
@@ -28,9 +28,11 @@ def old_stops_before_the_switch_is_confirmed(patch: pytest.MonkeyPatch) -> None:
     """The file is written, so the proxy will have read it."""
     confirm = Rollout.confirm
 
-    def hasty(self: Rollout, release: str, request: Request, *, healthy: bool = True) -> None:
-        rollout.retire(self.site, request.app, keep=release)
-        confirm(self, release, request, healthy=healthy)
+    def hasty(
+        self: Rollout, release: str, request: Request, *, healthy: bool = True, canary: str = ""
+    ) -> None:
+        rollout.retire(self.site, request.app, keep=canary or release)
+        confirm(self, release, request, healthy=healthy, canary=canary)
 
     patch.setattr(Rollout, "confirm", hasty)
 
@@ -115,6 +117,31 @@ def images_are_noted_after_the_pull(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Rollout, "pull", late)
 
 
+def label_is_the_id(patch: pytest.MonkeyPatch) -> None:
+    """Every release has made its own containers."""
+    patch.setattr(rollout, "label_of", lambda release: release.id)
+
+
+def canary_is_taken_for_a_switch(patch: pytest.MonkeyPatch) -> None:
+    """A file that names the live release sends it all there is."""
+    patch.setattr(proxy, "canary", lambda _: "")
+
+
+def canary_mark_is_overlooked(patch: pytest.MonkeyPatch) -> None:
+    """Three answers in a row come from the release, so all of them do."""
+    confirm = Rollout.confirm
+
+    def hasty(
+        self: Rollout, release: str, request: Request, *, healthy: bool = True, canary: str = ""
+    ) -> None:
+        with patch.context() as within:
+            if not canary:
+                within.setattr(proxy, "CANARY", "X-Nothing")
+            confirm(self, release, request, healthy=healthy, canary=canary)
+
+    patch.setattr(Rollout, "confirm", hasty)
+
+
 BREAKS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     function.__name__: function
     for function in (
@@ -130,5 +157,8 @@ BREAKS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
         journal_forgets_what_is_kept,
         journal_alone_is_believed,
         images_are_noted_after_the_pull,
+        label_is_the_id,
+        canary_is_taken_for_a_switch,
+        canary_mark_is_overlooked,
     )
 }

@@ -11,11 +11,11 @@ import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from slipway import rollout
+from slipway import rollback, rollout
 from slipway.docker import Container, Ended, Image, Process, Stack
 from slipway.errors import ReleaseError
 from slipway.host import Answer
-from slipway.journal import FAILED, LIVE, NOTHING_TO_DO, live, number
+from slipway.journal import FAILED, LIVE, NOTHING_TO_DO, label_of, live, number
 from slipway.site import Site
 
 from tests.unit.engine import memory
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from slipway.request import Registry, Request
 
 # Short, so that a schedule takes milliseconds; the ratios are those of the defaults.
+METRICS = "http://127.0.0.1:8082/metrics"
+CANARY = {"share": 0.2, "seconds": 0.3}
 LIMITS = {"gate": 1, "gate_interval": 0.05, "watch": 0.5, "switch": 0.5, "drain": 0.5, "retain": 2}
 # Seconds that an application needs to answer after its start, and the proxy to take a new file.
 BOOTS, LOADS = 0.08, 0.03
@@ -257,6 +259,9 @@ class Http:
         self.files = files
         self.clock = clock
         self.loaded: tuple[str, str] | None = None  # release, service
+        # The same of the release that gets a share; and how many requests have come since.
+        self.canary: tuple[str, str] | None = None
+        self.turn = 0
         self.text: str | None = None
         self.due = 0.0
         # How often in a row each container has answered as it should, to the engine itself.
@@ -271,20 +276,34 @@ class Http:
             self.text, self.due = text, self.clock.time + LOADS
         if self.due and self.clock.time >= self.due:
             self.due = 0.0
-            loaded = None
+            loaded = canary = None
             if text is not None:
                 config = json.loads(text.partition("\n")[2])["http"]
-                release = config["middlewares"]["release"]["headers"]["customResponseHeaders"]
-                loaded = (release["X-Slipway-Release"], config["routers"]["web"]["service"])
-            if loaded != self.loaded:
+                headers = {
+                    name: what["headers"]["customResponseHeaders"]
+                    for name, what in config["middlewares"].items()
+                }
+                service = config["routers"]["web"]["service"]
+                if "canary" in headers:
+                    parts = config["services"][service]["weighted"]["services"]
+                    service = parts[0]["name"]
+                    canary = (headers["release-canary"]["X-Slipway-Release"], parts[1]["name"])
+                loaded = (headers["release"]["X-Slipway-Release"], service)
+            if (loaded, canary) != (self.loaded, self.canary):
                 self.answered = False
-            self.loaded = loaded
+            self.loaded, self.canary = loaded, canary
 
     def target(self) -> Container | None:
-        """Return the container that the proxy sends requests to."""
+        """Return the container that the proxy sends requests to; the one with most of them, in a canary."""
         return self.docker.found.get(self.loaded[1]) if self.loaded else None
 
+    def targets(self) -> list[Container | None]:
+        """Return the containers that the proxy sends any requests to."""
+        return [self.docker.found.get(to[1]) for to in (self.loaded, self.canary) if to]
+
     def get(self, url: str, host: str, timeout: float) -> Answer:
+        if url == METRICS:
+            return Answer(200, {}, b"")
         if url.startswith("http://127.0.0.1"):
             answer = self.through_proxy()
             self.answered = self.answered or answer.status == 200
@@ -305,9 +324,16 @@ class Http:
     def through_proxy(self) -> Answer:
         if self.loaded is None or not self.docker.found["proxy"].running:
             return Answer(404, {}, b"")
-        item = self.target()
+        release, service = self.loaded
+        marks = {}
+        if self.canary:
+            self.turn += 1
+            # Every fifth, so that three in a row do not tell that there is no canary.
+            release, service = self.canary if self.turn % 5 == 0 else self.loaded
+            marks = {"x-slipway-canary": self.canary[0]}
+        item = self.docker.found.get(service)
         return Answer(
-            self.docker.answers(item) if item else 502, {"x-slipway-release": self.loaded[0]}, b"ok"
+            self.docker.answers(item) if item else 502, {"x-slipway-release": release, **marks}, b"ok"
         )
 
 
@@ -344,29 +370,40 @@ class World:
         self.broken: BrokenPromiseError | None = None
         self.error = ""
         # The release that the engine carries out now, and the stage that the journal told last.
-        self.id = self.stage = ""
+        self.run: rollout.Rollout | None = None
+        self.stage = ""
         # Whether the application has to answer now: not before its first release, nor after the test itself broke it.
         self.must_answer = False
         # Whether the test has spoilt the journal: what it no longer tells need not be tidied up.
         self.spoilt = False
         self.ids: list[str] = []
+        # Releases that a rollback left.
+        self.left: set[str] = set()
 
     # The engine, and what happens to it.
 
-    def release(self, tag: str, env: str = "1", fault: Fault | None = None) -> str:
+    def release(self, tag: str, env: str = "1", fault: Fault | None = None, *, canary: bool = False) -> str:
         """Let the engine carry out a release, as `slipway deploy` does.
 
         Returns:
-            ``live``, ``nothing-to-do``, ``failed``, or ``dead`` where the fault killed the engine.
+            ``live``, ``nothing-to-do``, ``failed``, ``refused`` where it did not even begin, or ``dead`` where the
+            fault killed the engine.
         """
+        return self.carry(lambda: rollout.Rollout(self.site, request(tag, env, canary=canary)), fault)
+
+    def rollback(self, fault: Fault | None = None) -> str:
+        """Let the engine go back to the release before, as `slipway rollback` does; return as `release` does."""
+        return self.carry(lambda: rollback.Rollback(self.site, rollback.Wish()), fault)
+
+    def carry(self, make: Callable[[], rollout.Rollout], fault: Fault | None) -> str:
+        """Let the engine carry out what is made."""
         self.calls, self.fault, self.struck, self.dead, self.stage = 0, fault, "", False, ""
         self.names.clear()
         try:
-            run = rollout.Rollout(self.site, request(tag, env))
-            self.id = run.id
-            outcome = run.run()
+            self.run = make()
+            outcome = self.run.run()
         except (ReleaseError, OSError) as error:
-            self.error, outcome = str(error), "failed"
+            self.error, outcome = str(error), "failed" if self.run else "refused"
         except Death:
             outcome = "dead"
         except Exception as error:
@@ -375,10 +412,15 @@ class World:
             raise self.broken
         if outcome == "dead" and fault and fault.what == "power":
             self.power_cut(lost=fault.when == "torn")
-        self.fault, self.dead, self.id = None, False, ""
+        self.fault, self.dead, self.run = None, False, None
         self.pass_time(1)
         self.look()
         return outcome
+
+    @property
+    def id(self) -> str:
+        """The release that the engine carries out now."""
+        return self.run.id if self.run else ""
 
     def call(
         self, name: str, real: Callable[..., object], args: tuple[Any, ...], named: dict[str, Any]
@@ -508,7 +550,7 @@ class World:
                 and service.startswith("web")
                 and self.clock.time > self.docker.since[item.id] + after
             ):
-                if self.http.target() is item:
+                if item in self.http.targets():
                     self.must_answer = False
                 self.docker.found[service] = replace(item, state="restarting")
 
@@ -519,7 +561,7 @@ class World:
         item = self.live_web()
         if item is None:
             return
-        if item is self.http.target():
+        if item in self.http.targets():
             self.must_answer = False
         self.docker.found[item.service] = replace(item, state=state)
         if for_good:
@@ -530,7 +572,7 @@ class World:
         serving = self.live()
         found = [item for item in self.docker.found.values() if item.service.startswith("web-")]
         return next(
-            (item for item in found if serving and item.labels["slipway.release"] == serving.id), None
+            (item for item in found if serving and item.labels["slipway.release"] == label_of(serving)), None
         )
 
     def spoil_journal(self, line: int, noise: str | None) -> None:
@@ -568,14 +610,17 @@ class World:
     def look(self) -> None:
         """Look at what must hold at every moment."""
         if self.must_answer:
-            answer = self.http.through_proxy()
-            target = self.http.target()
-            if answer.status != 200 or target is None:
-                raise BrokenPromiseError(
-                    f"the proxy answers {answer.status} for {answer.headers}: {self.containers()}"
-                )
-            if self.http.passed.get(target.id, 0) < 3:
-                raise BrokenPromiseError(f"{target.name} serves and has not passed its gate")
+            targets = self.http.targets()
+            if not targets or not self.docker.found["proxy"].running:
+                raise BrokenPromiseError(f"the proxy has no routes: {self.containers()}")
+            for target in targets:
+                status = self.docker.answers(target) if target else 502
+                if target is None or status != 200:
+                    raise BrokenPromiseError(
+                        f"the proxy answers {status} for {self.http.loaded}, {self.http.canary}: {self.containers()}"
+                    )
+                if self.http.passed.get(target.id, 0) < 3:
+                    raise BrokenPromiseError(f"{target.name} serves and has not passed its gate")
         bots = [
             item.name for item in self.docker.found.values() if item.service.startswith("bot") and up(item)
         ]
@@ -601,17 +646,20 @@ class World:
             serving = self.live()
             if self.stage not in ("switch", "watch") and (serving is None or serving.id != release):
                 raise BrokenPromiseError(f"the proxy is given {release} in stage {self.stage}")
+            if "X-Slipway-Canary" in args[1] and self.stage != "canary":
+                raise BrokenPromiseError(f"the proxy is given a canary in stage {self.stage}")
 
     def may(self, what: str, item: Container) -> None:
         """Want that this may be done to a container."""
         release = item.labels.get("slipway.release")
         if release is None and (what != "start" or item.running):
             raise BrokenPromiseError(f"{what} {item.name}, an accessory")
-        if what == "start" and release == self.id and self.stage not in ("start", "watch"):
+        own = self.run.label if self.run else ""
+        if what == "start" and release == own and self.stage not in ("start", "watch", "singletons"):
             raise BrokenPromiseError(
                 f"start {item.name} in stage {self.stage}: the journal did not announce it"
             )
-        if what != "start" and release is not None and item is self.http.target() and self.must_answer:
+        if what != "start" and release is not None and item in self.http.targets() and self.must_answer:
             raise BrokenPromiseError(f"{what} {item.name}, which the proxy sends requests to")
         if what == "stop" and item.service.startswith("web") and self.must_answer and not self.http.answered:
             raise BrokenPromiseError(f"stop {item.name} before anything else has answered through the proxy")
@@ -627,6 +675,18 @@ class World:
             self.stage = event["stage"]
         elif event["event"] == "commit" and event["release"] == self.id:
             self.must_answer = True
+            if isinstance(self.run, rollback.Rollback):
+                self.went_back(next(item for item in self.outside.journal.releases() if item.id == self.id))
+
+    def went_back(self, release: Release) -> None:
+        """Want a rollback to go to what was not left before, and remember what it leaves."""
+        if release.facts["restores"] in self.left and not self.spoilt:
+            raise BrokenPromiseError(f"{release.id} goes back to {release.facts['restores']}, which was left")
+        self.left.add(release.facts["previous"])
+
+    def rotten(self) -> bool:
+        """Whether there is a container that can never start again."""
+        return any(item.id in self.docker.rotten for item in self.docker.found.values())
 
     # What must hold once a plain run has ended.
 
@@ -646,7 +706,7 @@ class World:
                 )
         else:
             self.serves(serving)
-            if releases != {serving.id}:
+            if releases != {label_of(serving)}:
                 raise BrokenPromiseError(f"{serving.id} is live, yet {releases} runs")
         if "running" in self.docker.one_offs.values():
             raise BrokenPromiseError("a one-off container of a release that is over still runs")
@@ -659,9 +719,11 @@ class World:
             raise BrokenPromiseError(
                 f"{serving.id} is live, yet the proxy answers {answer.status} for {self.http.loaded}"
             )
+        if self.http.canary:
+            raise BrokenPromiseError(f"{serving.id} is live, yet {self.http.canary} gets a share")
         target = self.http.target()
         tag = serving.id.partition("-")[2]
-        if target is None or target.labels["slipway.release"] != serving.id or tag not in GOOD:
+        if target is None or target.labels["slipway.release"] != label_of(serving) or tag not in GOOD:
             raise BrokenPromiseError(f"{serving.id} is live, served by {target}")
         down = [name for name in serving.facts["services"] if not up(self.docker.found[name])]
         if down:
@@ -754,11 +816,12 @@ def rolled(item: Container) -> bool:
     return "slipway.release" in item.labels
 
 
-REQUESTS: dict[tuple[str, str], Request] = {}
+REQUESTS: dict[tuple[str, str, bool], Request] = {}
 
 
-def request(tag: str, env: str) -> Request:
+def request(tag: str, env: str, *, canary: bool = False) -> Request:
     """Make a request, or take the one that was made before: they never change."""
-    if (tag, env) not in REQUESTS:
-        REQUESTS[tag, env] = memory.request(tag, env={"A": env}, limits=LIMITS)
-    return REQUESTS[tag, env]
+    if (tag, env, canary) not in REQUESTS:
+        tried = {"canary": CANARY, "proxy": {"service": "proxy", "metrics_url": METRICS}} if canary else {}
+        REQUESTS[tag, env, canary] = memory.request(tag, env={"A": env}, limits=LIMITS, **tried)
+    return REQUESTS[tag, env, canary]

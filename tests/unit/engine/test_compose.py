@@ -74,13 +74,12 @@ def test_relative_binds_belong_to_the_application_not_to_the_release() -> None:
     ("change", "message"),
     [
         (
-            {"services": [{"name": "web2", "kind": "web", "port": 1, "health_path": "/"}]},
+            {"services": [{"name": "web2", "kind": "web", "port": 1, "health_path": "/"}], "migrations": {}},
             "they have bot, db, proxy",
         ),
         ({"proxy": {"service": "nginx"}}, "app_deploy_proxy.service is nginx"),
         ({"proxy": {"service": "web"}}, "app_deploy_proxy.service is web"),
-        ({"backup": {"service": "web"}}, "app_deploy_backup.service is web"),
-        ({"migrations": {"service": "db"}}, "app_deploy_migrations.service is db"),
+        ({"backup": {"service": "web", "command": ["dump"]}}, "app_deploy_backup.service is web"),
         ({"apply_accessories": ["web"]}, "accessories names web"),
     ],
 )

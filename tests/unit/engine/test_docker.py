@@ -1,9 +1,11 @@
 """Reading what Docker, the registry and the kernel print; the texts are what the real ones printed."""
 
+import subprocess
 from pathlib import Path
 
 import pytest
 from slipway import docker_cli, explain
+from slipway.errors import ReleaseError
 from slipway.request import Registry
 
 IMAGE = "ghcr.io/acme/shop:sha-aaaaaaa"
@@ -41,6 +43,16 @@ def test_a_failed_pull_is_explained_in_one_line(output: str, message: str) -> No
     told = explain.explain_pull(IMAGE, output)
     assert message in told
     assert "\n" not in told
+
+
+def test_a_pull_that_takes_too_long_names_the_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    def late(command: list[str], **_: object) -> None:
+        raise subprocess.TimeoutExpired(command, 5)
+
+    monkeypatch.setattr("slipway.docker_cli.subprocess.run", late)
+    monkeypatch.setattr("slipway.api.image_labels", lambda _: None)
+    with pytest.raises(ReleaseError, match=r"docker pull did not end within 5 s \(app_deploy_limits.pull\)"):
+        docker_cli.DockerCli().pull(f"ghcr.io/acme/shop@sha256:{'d' * 64}", 5)
 
 
 @pytest.mark.parametrize(

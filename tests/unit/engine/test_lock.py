@@ -17,7 +17,7 @@ from slipway import cli, found, hold
 from slipway.errors import ReleaseError
 from slipway.host import RealFiles
 from slipway.lock import Busy, Lock
-from slipway.process import WAIT_SLICE, Caller, enter, lock_of
+from slipway.process import WAIT_SLICE, Caller, enter, follow, lock_of
 
 from tests.unit.engine.memory import Memory, request
 
@@ -115,6 +115,44 @@ def test_who_asks_is_told_at_once_then_every_so_often_and_at_last_refused(
         with pytest.raises(Busy, match=r"since noon \(https://x/1\); waited 25 s for it; try again when"):
             enter(site, replace(wanted, waited=22.0))
     assert taken == [0, WAIT_SLICE, WAIT_SLICE, 3.0]
+
+
+@pytest.mark.parametrize(("events", "ended"), [(["commit"], False), (["commit", "serves"], True)])
+def test_whoever_goes_back_is_not_kept_until_the_version_that_was_left_has_ended(
+    site: Site, events: list[str], *, ended: bool
+) -> None:
+    for event in events:
+        site.journal.write("8-sha-aaaaaaa", event, live="8-sha-aaaaaaa")
+    with owner(f"{site.directory}/lock"):
+        answer = follow(site, "8-sha-aaaaaaa", 0, 0)
+    assert answer["ended"] is ended
+    if ended:
+        assert (answer["result"]["outcome"], answer["result"]["live"]) == ("live", "8-sha-aaaaaaa")
+
+
+@pytest.mark.parametrize(("events", "waits"), [([], False), (["commit"], True), (["commit", "serves"], True)])
+def test_a_release_that_only_tidies_up_is_waited_for_unasked(
+    site: Site, monkeypatch: pytest.MonkeyPatch, events: list[str], *, waits: bool
+) -> None:
+    monkeypatch.setattr("slipway.lock.PATIENCE", 0.05)
+    site.journal.write("8-sha-aaaaaaa", "begin")
+    site.journal.write("8-sha-aaaaaaa", "stage", stage="drain")
+    site.keep_request("8-sha-aaaaaaa", request("sha-aaaaaaa", limits={"drain": 40}))
+    for event in events:
+        site.journal.write("8-sha-aaaaaaa", event)
+    wanted = Caller("sha-bbbbbbb")
+    with owner(f"{site.directory}/lock"):
+        if not waits:
+            with pytest.raises(Busy):
+                enter(site, wanted)
+            return
+        assert enter(site, wanted) == (
+            "waiting for another release, which serves and lets the version before it end its requests (up to 100 s): "
+            "sha-aaaaaaa by ann since noon, in stage drain (https://x/1)"
+        )
+        with pytest.raises(Busy, match="waited 100 s for it"):
+            enter(site, replace(wanted, waited=100.0))
+    assert isinstance(enter(site, replace(wanted, waited=5.0)), Lock)
 
 
 def test_who_waited_gets_the_lock_when_it_is_free(site: Site) -> None:

@@ -160,6 +160,29 @@ def test_without_these_settings_the_content_alone_decides(live: Memory) -> None:
     assert "schema_before" not in facts(live)
 
 
+def test_a_server_that_does_not_migrate_goes_on_where_nothing_is_pending(live: Memory) -> None:
+    """The first of several servers has brought the database that they share to the new revision."""
+    live.docker.revision = "2"
+    deploy(live, "b", migrate=False)
+    assert facts(live)["schema_after"] == "2"
+    assert not {"dump", "run migrate"} & set(ran(live))
+
+
+def test_a_server_that_does_not_migrate_refuses_a_release_whose_migration_is_pending(live: Memory) -> None:
+    with pytest.raises(
+        ReleaseError, match=r"pending, which the first server should .*app_deploy_migrate_on: first"
+    ):
+        deploy(live, "b", migrate=False)
+    assert not {"dump", "run migrate"} & set(ran(live))
+    assert live.docker.revision == "1"
+
+
+def test_without_a_check_a_server_that_does_not_migrate_relies_on_the_first(live: Memory) -> None:
+    unasked = {key: value for key, value in REQUEST["migrations"].items() if key != "check"}
+    deploy(live, "b", migrate=False, migrations=unasked)
+    assert not {"dump", "run migrate"} & set(ran(live))
+
+
 def test_these_settings_may_come_later(live: Memory) -> None:
     deploy(live, "b", migrations=REQUEST["migrations"])
     ran(live)

@@ -35,8 +35,8 @@ SHARDS = 10
 # Within so many schedules every broken engine has to be caught.
 ENOUGH = 3000
 
-# A release makes about a hundred calls; what is beyond its last one never strikes.
-CALLS = st.integers(1, 130)
+# A release makes about a hundred calls, some more with a canary; what is beyond its last one never strikes.
+CALLS = st.integers(1, 150)
 DEATHS = st.builds(
     Fault, CALLS, st.sampled_from(["process", "power"]), st.sampled_from(["before", "after", "torn"])
 )
@@ -61,18 +61,18 @@ class Server(RuleBasedStateMachine):
         super().__init__()
         self.world = World()
 
-    def plain(self, tag: str, env: str = "1") -> None:
+    def plain(self, tag: str, env: str = "1", *, canary: bool = False) -> None:
         """Release, undisturbed."""
-        outcome = self.world.release(tag, env)
+        outcome = self.world.release(tag, env, canary=canary)
         self.world.settled()
         if tag in GOOD and outcome == "failed":
             raise BrokenPromiseError(f"a plain release of {tag} failed: {self.world.error}")
         if tag in BAD and outcome != "failed":
             raise BrokenPromiseError(f"{tag} is {outcome}")
 
-    @rule(tag=TAGS, env=st.sampled_from("12"))
-    def release(self, tag: str, env: str) -> None:
-        self.plain(tag, env)
+    @rule(tag=TAGS, env=st.sampled_from("12"), canary=st.booleans())
+    def release(self, tag: str, env: str, canary: bool) -> None:  # noqa: FBT001 - drawn by its name
+        self.plain(tag, env, canary=canary)
 
     @rule(tag=st.sampled_from(GOOD))
     def release_twice(self, tag: str) -> None:
@@ -82,9 +82,15 @@ class Server(RuleBasedStateMachine):
         if outcome != NOTHING_TO_DO or self.world.state() != before:
             raise BrokenPromiseError(f"the second release of {tag} is {outcome}")
 
-    @rule(tag=TAGS, env=st.sampled_from("12"), fault=DEATHS | ERRORS)
-    def release_disturbed(self, tag: str, env: str, fault: Fault) -> None:
-        outcome = self.world.release(tag, env, fault)
+    @rule(tag=TAGS, env=st.sampled_from("12"), fault=DEATHS | ERRORS, canary=st.booleans())
+    def release_disturbed(
+        self,
+        tag: str,
+        env: str,
+        fault: Fault,
+        canary: bool,  # noqa: FBT001 - drawn by its name
+    ) -> None:
+        outcome = self.world.release(tag, env, fault, canary=canary)
         if not self.world.struck:
             self.world.settled()
         elif outcome == LIVE:
@@ -92,6 +98,21 @@ class Server(RuleBasedStateMachine):
             serving = self.world.live()
             assert serving is not None
             assert serving.id.partition("-")[2] == tag
+
+    @rule()
+    def rollback(self) -> None:
+        """Go back, undisturbed; there may be nothing to go back to, or what can never start again."""
+        outcome = self.world.rollback()
+        if outcome != "refused":
+            self.world.settled()
+        if outcome == "failed" and not self.world.rotten():
+            raise BrokenPromiseError(f"a plain rollback failed: {self.world.error}")
+
+    @rule(fault=DEATHS | ERRORS)
+    def rollback_disturbed(self, fault: Fault) -> None:
+        outcome = self.world.rollback(fault)
+        if outcome != "refused" and not self.world.struck:
+            self.world.settled()
 
     @rule(state=st.sampled_from(["exited", "restarting"]), for_good=st.booleans())
     def web_dies(self, state: str, for_good: bool) -> None:  # noqa: FBT001 - drawn by its name
@@ -153,6 +174,8 @@ def _short_journal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(journal, "json", SimpleNamespace(loads=parse, dumps=json.dumps))
 
 
+# Instead of a tag: back to the release before.
+BACK = "back"
 # What was released before, and what is released when the engine dies.
 STORIES = {
     "first": ([], "sha-aaaaaaa"),
@@ -160,6 +183,13 @@ STORIES = {
     "same": (["sha-aaaaaaa"], "sha-aaaaaaa"),
     "bad": (["sha-aaaaaaa"], "bot-exits"),
     "pruning": (["sha-aaaaaaa", "sha-ccccccc", "500"], "sha-ddddddd"),
+    # To containers that are there; and to a release whose colour has been used since.
+    "back": (["sha-aaaaaaa", "sha-bbbbbbb"], BACK),
+    "back, made anew": (["sha-aaaaaaa", "sha-bbbbbbb", "500"], BACK),
+    "back to a rollback": (["sha-aaaaaaa", "sha-bbbbbbb", BACK, "sha-ccccccc"], BACK),
+    "on from there": (["sha-aaaaaaa", "sha-bbbbbbb", BACK], "sha-ccccccc"),
+    "canary": (["sha-aaaaaaa"], "sha-ccccccc"),
+    "bad canary": (["sha-aaaaaaa"], "dies-later"),
 }
 
 
@@ -167,23 +197,36 @@ def server(tags: list[str]) -> Server:
     """Make a server on which these have been released."""
     machine = Server()
     for tag in tags:
-        machine.plain(tag)
+        undisturbed(machine, tag)
     return machine
+
+
+def undisturbed(machine: Server, tag: str, *, canary: bool = False) -> None:
+    """Release a tag, or go back."""
+    if tag == BACK:
+        assert machine.world.rollback() == LIVE
+    else:
+        machine.plain(tag, canary=canary)
 
 
 @pytest.mark.parametrize("story", STORIES)
 @pytest.mark.parametrize("what", ["process", "power"])
 def test_a_death_at_every_single_call(story: str, what: str) -> None:
     before, tag = STORIES[story]
+    canary = "canary" in story
     whole = server(before)
-    whole.plain(tag)
+    undisturbed(whole, tag, canary=canary)
+    assert ("canary" in dict(whole.world.outside.journal.releases()[-1].stages)) == (story == "canary")
     # Before a call that only looks, things are as they were after the one before it.
     changing = [at for at, name in enumerate(whole.world.names, 1) if name not in LOOKS]
     assert len(changing) > 10
     for at in changing:
         for when in ("before", "torn"):
             machine = server(before)
-            assert machine.world.release(tag, fault=Fault(at, what, when)) == "dead"
+            fault = Fault(at, what, when)
+            release = functools.partial(machine.world.release, tag, canary=canary)
+            run = machine.world.rollback if tag == BACK else release
+            assert run(fault=fault) == "dead"
             machine.plain("sha-bbbbbbb")
             machine.release_twice("sha-bbbbbbb")
 

@@ -52,6 +52,117 @@ def test_the_version_before_serves_again(memory: Memory) -> None:
     )
 
 
+def label(memory: Memory, service: str) -> str:
+    return memory.docker.found[service].labels["slipway.release"]
+
+
+def test_the_containers_that_are_there_are_started(memory: Memory) -> None:
+    back(memory)
+    calls = [call for call in memory.docker.calls if call.startswith(("create", "start", "stop"))]
+    assert calls == [
+        "start shop-web-green-1",
+        "stop shop-bot-blue-1",
+        "start shop-bot-green-1",
+        "stop shop-web-blue-1",
+    ]
+    live = serving(memory.site.journal.releases())
+    assert live is not None
+    assert live.facts["containers"] == label(memory, "web-green") == "2-sha-bbbbbbb"
+    shown = {item["service"]: item["release"] for item in status(memory.site)["containers"]}
+    assert (shown["web-green"], shown["web-blue"]) == ("4-sha-bbbbbbb", "3-sha-ccccccc")
+
+
+def test_and_again_where_they_were_gone_back_to_before(memory: Memory) -> None:
+    back(memory)
+    back(memory, to="3-sha-ccccccc")
+    back(memory, to="4-sha-bbbbbbb")
+    assert memory.serving() == "6-sha-bbbbbbb"
+    assert not [call for call in memory.docker.calls if call.startswith("create")]
+    assert label(memory, "web-green") == "2-sha-bbbbbbb"
+    assert memory.running() == {"proxy", "db", "web-green", "bot-green"}
+    deploy(memory, "d")
+    assert memory.running() == {"proxy", "db", "web-blue", "bot-blue"}
+
+
+def test_containers_are_made_anew_where_they_are_gone(memory: Memory) -> None:
+    memory.push("sha-ddddddd", exits=True, migrations="one")
+    with pytest.raises(ReleaseError, match="does not stay up"):
+        deploy(memory, "d")  # in the colour of B
+    back(memory)
+    assert memory.serving() == label(memory, "web-green") == "5-sha-bbbbbbb"
+
+
+def test_containers_are_made_anew_where_those_that_are_there_failed(memory: Memory) -> None:
+    memory.docker.exits = "web-green"
+    with pytest.raises(ReleaseError, match="does not stay up"):
+        back(memory)
+    assert label(memory, "web-green") == "2-sha-bbbbbbb"
+    memory.docker.exits = ""
+    back(memory)
+    assert memory.serving() == label(memory, "web-green") == "5-sha-bbbbbbb"
+
+
+def test_it_is_live_with_the_switch_and_only_then_drains(memory: Memory) -> None:
+    memory.docker.open_connections = [3, 3, 0]
+    back(memory)
+    told = [
+        event.get("stage", event["event"])
+        for event in memory.site.journal.events("4-sha-bbbbbbb")
+        if event["event"] in ("stage", "commit", "serves")
+    ]
+    assert told[-6:] == ["switch", "commit", "serves", "singletons", "drain", "retire"]
+    assert memory.docker.open_connections == []
+
+
+def test_a_singleton_that_cannot_be_replaced_is_told_and_the_release_is_live(memory: Memory) -> None:
+    stop = memory.docker.stop
+
+    def refuse(container: str) -> None:
+        if container == "shop-bot-blue-1" and "start shop-web-blue-1" not in memory.docker.calls:
+            raise ReleaseError("cannot stop it")
+        stop(container)
+
+    memory.docker.stop = refuse  # type: ignore[method-assign]
+    assert back(memory) == "live"
+    notes = [e["text"] for e in memory.site.journal.events("4-sha-bbbbbbb") if e["event"] == "note"]
+    assert "could not replace every singleton: cannot stop it; the next release will" in notes
+
+
+def test_a_version_that_was_left_stays_bad_when_the_rollback_dies_with_its_commit(
+    memory: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Rollback, "finish", die)
+        with pytest.raises(KeyboardInterrupt):
+            back(memory)
+    back(memory)
+    assert memory.serving() == "5-sha-aaaaaaa"
+
+
+@pytest.mark.parametrize("word", ["begin", "fact", "commit", "end"])
+def test_whose_containers_they_are_is_told_where_the_journal_lost_it(memory: Memory, word: str) -> None:
+    back(memory)
+    memory.docker.calls.clear()
+    forget(memory, ("4-sha-bbbbbbb", word))
+    deploy(memory, "d")
+    assert memory.serving() == "5-sha-ddddddd"
+    assert memory.docker.calls.index("stop shop-web-green-1") > memory.docker.calls.index(
+        "start shop-web-blue-1"
+    )
+
+
+def test_the_live_release_and_the_one_before_are_kept_whatever_is_set(memory: Memory) -> None:
+    Rollout(memory.site, request("sha-ddddddd", limits={"retain": 1})).run()
+    assert memory.files.names("/opt/shop/releases") == ["3-sha-ccccccc", "4-sha-ddddddd"]
+    assert {image[-7:] for image in memory.docker.images} == {"ccccccc", "ddddddd"}
+    memory.docker.registry_down = True
+    back(memory)
+    assert memory.serving() == "5-sha-ccccccc"
+
+
 def test_neither_the_registry_nor_the_database_is_touched(memory: Memory) -> None:
     memory.docker.registry_down = True
     back(memory)
@@ -123,11 +234,11 @@ def test_a_chosen_version_serves_again(memory: Memory, to: str) -> None:
             {"to": "sha-0000000"},
             "'sha-0000000' never served here; on this host: 2-sha-bbbbbbb, 1-sha-aaaaaaa",
         ),
-        ({"to": "../../x"}, "'../../x' never served here"),
+        ({"to": "../../x"}, "to is '../../x'; it must be the id or tag"),
         ({"schema": "drop"}, "schema is 'drop'; it is keep"),
         ({"tag": "x"}, "a rollback has no setting tag; it knows to and schema"),
         ({"wait": "5m"}, "app_deploy_wait must be a whole number of seconds, not '5m'"),
-        ({"wait": -1}, "app_deploy_wait must be a whole number of seconds, not '-1'"),
+        ({"wait": -1}, "app_deploy_wait must be at least 0 and at most 86400, not -1"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line(memory: Memory, asked: dict[str, Any], message: str) -> None:

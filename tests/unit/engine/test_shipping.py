@@ -7,6 +7,7 @@ import hashlib
 import importlib.util
 import io
 import json
+import os
 import subprocess
 import sys
 import zipfile
@@ -78,7 +79,7 @@ def test_what_is_wrong_with_a_request_is_said_in_json(module: ModuleType, tmp_pa
     module.install(tmp_path)
     done = run(tmp_path / "bin/slipway", "deploy")
     assert done.returncode == 1
-    assert json.loads(done.stdout)["error"].startswith("no tag to release")
+    assert json.loads(done.stdout)["error"].startswith("tag is not set")
 
 
 @pytest.mark.parametrize("word", ["status", "deploy", "check", "follow", "hold"])
@@ -87,3 +88,61 @@ def test_every_command_has_its_help(module: ModuleType, tmp_path: Path, word: st
     place = tmp_path / "bin/slipway"
     assert word in run(place, "--help").stdout
     assert run(place, word, "--help").stdout.startswith(f"usage: slipway {word}")
+
+
+TAG_JSON = '{"tag": "sha-aaaaaaa", '
+
+
+@pytest.mark.parametrize(
+    ("words", "given", "line"),
+    [
+        (["deploy"], "", "the request on standard input is no JSON"),
+        (["deploy"], "{", "the request on standard input is no JSON"),
+        (["deploy"], "[" * 100_000, "the request on standard input is no JSON"),
+        (["deploy"], "7", "the request on standard input must be an object of JSON"),
+        (["deploy"], "null", "the request on standard input must be an object of JSON"),
+        (["deploy"], '["tag"]', "the request on standard input must be an object of JSON"),
+        (["deploy"], TAG_JSON + '"app": "../etc"}', "not set: app_deploy_directory"),
+        (["deploy"], TAG_JSON + '"services": 7}', "app_deploy_services must be a list of services"),
+        (["check"], "7", "the request on standard input must be an object of JSON"),
+        (["check"], '{"tag": "$(touch x)", "app": "shop"}', "not set: app_deploy_directory"),
+        (["rollback", "--request"], '{"to": 7}', "to of a rollback must be a string"),
+        (["rollback", "--request"], "[]", "the request on standard input must be an object of JSON"),
+        (["rollback", "--to", "$(id)"], "", "to is '$(id)'; it must be the id or tag"),
+        (["rollback", "--to", "../../x"], "", "to is '../../x'"),
+        (["rollback", "--queue", "-1"], "", "app_deploy_wait must be at least 0"),
+        (["rollback", "--queue", "soon"], "", "argument --queue: invalid int value: 'soon'"),
+        (["rollback", "--schema", "reset"], "", "argument --schema: invalid choice: 'reset'"),
+        (["deploy", "a b"], "", "nothing is live here yet"),
+        (["hold", ""], "", "hold has no reason"),
+        (["hold", "a\nb"], "", "the reason for the hold has line breaks"),
+        (["hold", "a\u2066b"], "", "the reason for the hold has line breaks"),
+        (["hold", "x" * 201], "", "the reason for the hold has 201 characters, 200 are allowed"),
+    ],
+    ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else "",
+)
+def test_wrong_input_to_the_command_is_refused_and_changes_nothing(
+    module: ModuleType, tmp_path: Path, words: list[str], given: str, line: str
+) -> None:
+    module.install(tmp_path)
+    docker = tmp_path / "stub/docker"
+    docker.parent.mkdir()
+    docker.write_text(f"#!/bin/sh\necho called >>{tmp_path}/called\nexit 1\n")
+    docker.chmod(0o755)
+    before = sorted((path, path.stat().st_mtime_ns) for path in tmp_path.rglob("*"))
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "bin/slipway"), *words],
+        input=given,
+        env={**os.environ, "PATH": f"{docker.parent}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    said = done.stdout + done.stderr
+    assert done.returncode != 0
+    assert line in said
+    assert "Traceback" not in said
+    # argparse tells of the usage first.
+    assert len([row for row in said.splitlines() if not row.startswith(("usage:", " "))]) == 1, said
+    assert sorted((path, path.stat().st_mtime_ns) for path in tmp_path.rglob("*")) == before

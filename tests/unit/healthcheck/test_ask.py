@@ -48,6 +48,7 @@ def test_an_answer_that_is_none(plugin: ModuleType, pieces: Iterable[bytes], rea
         thread.start()
         settings = {
             "url": f"http://127.0.0.1:{listener.getsockname()[1]}",
+            "address": "",
             "host_header": "",
             "timeout": TIMEOUT,
         }

@@ -10,7 +10,7 @@ import pytest
 if TYPE_CHECKING:
     from types import ModuleType
 
-EXPECTED = {"url": "https://pm.example.com/", "release": "", "version_key": "sha"}
+EXPECTED = {"url": "https://pm.example.com/", "address": "", "release": "", "version_key": "sha"}
 CHECK = {
     "name": "n",
     "path": "/p",

@@ -264,6 +264,66 @@ def test_a_certificate_that_nobody_vouches_for(application: Application, tmp_pat
     assert application.asked == {"/ready": 1}
 
 
+@pytest.mark.parametrize("tls", [False, True])
+def test_a_server_is_asked_itself_whatever_the_name_leads_to(
+    application: Application, tmp_path: Path, *, tls: bool
+) -> None:
+    """Nobody can resolve the name, and a proxy in the environment is not asked for it either."""
+    url = over_tls(application, tmp_path) if tls else application.url
+    url = url.replace("127.0.0.1", "PM.example.invalid")
+    run = play(
+        tmp_path,
+        url=url,
+        address="127.0.0.1",
+        release="one",
+        ready_path="/ready",
+        validate_certs=False,
+        attempts=1,
+    )
+    assert run.code == 0, run.text
+    assert application.headers["/ready"]["Host"] == url.partition("//")[2]
+
+
+def test_the_certificate_must_be_that_of_the_name_and_not_of_the_address(
+    application: Application, tmp_path: Path
+) -> None:
+    url = over_tls(application, tmp_path).replace("127.0.0.1", "pm.example.invalid")
+    run = play(tmp_path, url=url, address="127.0.0.1", ready_path="/ready", attempts=1)
+    assert run.code == 2, run.text
+    assert f"ready: GET {url}/ready at 127.0.0.1 has no valid certificate: " in run.lines[0]
+
+
+def test_an_address_that_nobody_answers_at(application: Application, tmp_path: Path) -> None:
+    run = play(
+        tmp_path, url="http://pm.example.invalid:1", address="127.0.0.1", ready_path="/ready", attempts=1
+    )
+    assert run.code == 2, run.text
+    assert "at 127.0.0.1 cannot be reached: " in run.lines[0]
+    assert "Next: see that healthcheck_address is an address of the server" in run.lines[0]
+    assert application.asked == {}
+
+
+@pytest.mark.parametrize(("hosts", "address"), [("server,", "''"), ("server,other,", "10.0.0.7")])
+def test_each_of_several_servers_is_asked_itself(tmp_path: Path, hosts: str, address: str) -> None:
+    """By the address that Ansible has of it; a single one is asked by its name alone."""
+    book = tmp_path / "play.yml"
+    defaults = ROLES / "healthcheck/defaults/main.yml"
+    book.write_text(
+        "- hosts: all\n  connection: local\n  gather_facts: false\n"
+        f"  vars_files: [{defaults}]\n  vars: {{ansible_host: 10.0.0.7}}\n"
+        "  tasks: [{debug: {var: healthcheck_address}}]\n"
+    )
+    done = subprocess.run(
+        [Path(sys.executable).with_name("ansible-playbook"), "-i", hosts, book],
+        env={**os.environ, "ANSIBLE_CALLBACK_RESULT_FORMAT": "yaml"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert f"healthcheck_address: {address}\n" in done.stdout, done.stdout
+
+
 def test_what_runs_out_is_told_with_all_the_rest(application: Application, tmp_path: Path) -> None:
     """The disks of this machine stand in for the server's."""
     url = over_tls(application, tmp_path, days=5)

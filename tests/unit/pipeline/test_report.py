@@ -55,6 +55,13 @@ CASES: list[tuple[dict[str, Any], str, str, str, str]] = [
         "failed in watch and rolled back: 3-sha-a serves again",
         "rolled-back",
     ),
+    (
+        {"ok": False, "release": {**FAILED, "stage": "canary"}},
+        "rolled-back",
+        "failure",
+        "failed in canary and rolled back: 3-sha-a serves again",
+        "rolled-back",
+    ),
     ({"ok": False, "error": "bad"}, "refused", "failure", "failed before anything was touched", "failed"),
     (
         {"ok": False, "unreachable": True, "error": "Host key verification failed"},

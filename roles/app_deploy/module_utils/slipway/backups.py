@@ -37,10 +37,7 @@ def take(site: Site, request: Request, release: str) -> str:
     site.files.make_directory(f"{site.directory}/backups", 0o700)
     for earlier in site.journal.releases():
         site.files.remove_tree(unproved(site, earlier.id))
-    containers = site.docker.containers(request.app)
-    running = [item.name for item in containers if item.service == settings.service and item.running]
-    if not running:
-        raise ReleaseError(f"no backup: {settings.service} (app_deploy_backup.service) does not run")
+    container = _container(site, request, "no backup")
     path = unproved(site, release)
     prove = (*settings.prove, scratch(release)) if settings.prove else ()
     try:
@@ -52,7 +49,7 @@ def take(site: Site, request: Request, release: str) -> str:
             if not command:
                 continue
             try:
-                ended = call(running[0], command, path, settings.timeout)
+                ended = call(container, command, path, settings.timeout)
             except ReleaseError as error:
                 raise ReleaseError(
                     f"no backup: {error} (app_deploy_backup.timeout, {setting})", error.output
@@ -64,6 +61,34 @@ def take(site: Site, request: Request, release: str) -> str:
         site.files.remove_tree(path)
         raise
     return site.backup_file(release)
+
+
+def restore(site: Site, request: Request, path: str) -> None:
+    """Replace the database by a dump. Nothing may be connected to it that could write meanwhile.
+
+    Raises:
+        ReleaseError: the command failed; doing it again is fine.
+    """
+    settings = request.backup
+    what = f"cannot restore {path}"
+    container = _container(site, request, what)
+    if not site.files.size(path):
+        raise ReleaseError(f"{what}: it is gone")
+    try:
+        ended = site.docker.exec_from_file(container, settings.restore, path, settings.timeout)
+    except ReleaseError as error:
+        raise ReleaseError(f"{what}: {error} (app_deploy_backup.timeout, restore)", error.output) from error
+    if ended.code != 0:
+        raise failed(what, settings.restore, "backup.restore", ended)
+
+
+def _container(site: Site, request: Request, what: str) -> str:
+    """Name the container in which the commands run. Raises ReleaseError where it does not run: what cannot be done."""
+    service = request.backup.service
+    for item in site.docker.containers(request.app):
+        if item.service == service and item.running:
+            return item.name
+    raise ReleaseError(f"{what}: {service} (app_deploy_backup.service) does not run")
 
 
 def expired(releases: list[Release], days: int, now: str) -> list[str]:

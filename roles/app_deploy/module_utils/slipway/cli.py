@@ -14,10 +14,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import VERSION, compose, console, found, hold, plan, preflight, rollback, rollout
-from .errors import ReleaseError
-from .journal import LIVE, NOTHING_TO_DO, live
-from .process import Caller, follow, lock_of, real_site, start
+from . import VERSION, compose, console, found, hold, plan, preflight, rollback, rollout, schema
+from .errors import ReleaseError, worded
+from .journal import LIVE, NOTHING_TO_DO, label_of, live
+from .process import NEWS_AFTER, NEWS_AFTER_ROLLBACK, Caller, follow, lock_of, real_site, start
 from .request import Request, parse
 
 if TYPE_CHECKING:
@@ -57,15 +57,18 @@ def status(site: Site) -> dict[str, Any]:
     releases = found.releases(site)
     serving = live(releases)
     app = str(releases[-1].facts.get("app", site.app)) if releases else site.app
+    # A rollback may have started containers that carry the label of an earlier release.
+    names = {label_of(serving): serving.id} if serving else {}
     containers = [
         {
             "name": item.name,
             "service": item.service,
             "state": item.state,
             "health": item.health,
-            "release": item.labels.get(compose.LABEL_RELEASE, ""),
+            "release": names.get(label, label),
         }
         for item in site.docker.containers(app)
+        for label in [item.labels.get(compose.LABEL_RELEASE, "")]
     ]
     lock = lock_of(site)
     busy = lock.held()
@@ -130,8 +133,11 @@ def arguments() -> argparse.ArgumentParser:
     five.add_argument(
         "--schema",
         default="",
-        choices=("", rollback.KEEP),
-        help="keep: go back even to a release that never ran on the present database schema",
+        choices=("", schema.KEEP, schema.RESTORE, schema.DOWNGRADE),
+        metavar="WAY",
+        help="for a release that never ran on the present database schema. keep: go back all the same, the migrations since "
+        "only added to it. restore: put back the dump that was taken before they ran; what was written since is lost. "
+        "downgrade: undo them. With both of these nobody is served meanwhile, and a fresh dump is taken first",
     )
     five.add_argument(
         "--request", action="store_true", help="read what is asked for from standard input (JSON)"
@@ -205,7 +211,7 @@ def _rollback(options: argparse.Namespace, site: Site) -> dict[str, Any]:
         return rollback.check(site, wanted)
     there = site_of_live(site)
     caller = Caller(f"rollback {wanted.to}".strip(), wanted.actor, wanted.run_url, wanted.wait)
-    return _start(options, there, caller, lambda: rollback.Rollback(there, wanted))
+    return _start(options, there, caller, lambda: rollback.Rollback(there, wanted), NEWS_AFTER_ROLLBACK)
 
 
 def _deploy(options: argparse.Namespace, site: Site) -> dict[str, Any]:
@@ -223,16 +229,20 @@ def _deploy(options: argparse.Namespace, site: Site) -> dict[str, Any]:
 
 
 def _start(
-    options: argparse.Namespace, site: Site, caller: Caller, make: Callable[[], rollout.Rollout]
+    options: argparse.Namespace,
+    site: Site,
+    caller: Caller,
+    make: Callable[[], rollout.Rollout],
+    news: float = NEWS_AFTER,
 ) -> dict[str, Any]:
     """Start a release, and follow it to its end for whoever named what is wanted; a person sees each stage."""
     began = time.monotonic() - options.waited
     first = console.PROGRESS if _person_asks(options) else options.wait
-    answer = start(site, replace(caller, waited=options.waited), make, first)
+    answer = start(site, replace(caller, waited=options.waited), make, first, news)
     # Ansible names the engine that it means; it asks again by itself, and shows each line as it comes.
     while "waiting" in answer and not options.engine:
         print(answer["waiting"], file=sys.stderr, flush=True)
-        answer = start(site, replace(caller, waited=time.monotonic() - began), make, first)
+        answer = start(site, replace(caller, waited=time.monotonic() - began), make, first, news)
     if "waiting" in answer or not _named(options):
         return answer
     return console.watch(site, answer, options.wait, quiet=options.json)
@@ -240,9 +250,11 @@ def _start(
 
 def _read() -> dict[str, Any]:
     try:
-        raw: dict[str, Any] = json.load(sys.stdin)
-    except ValueError as error:
+        raw = json.load(sys.stdin)
+    except (ValueError, RecursionError) as error:
         raise ReleaseError(f"the request on standard input is no JSON: {error}") from error
+    if not isinstance(raw, dict):
+        raise ReleaseError("the request on standard input must be an object of JSON, as Ansible writes it")
     return raw
 
 
@@ -302,11 +314,12 @@ def main() -> int:
     person = _person_asks(options)
     try:
         answer = _answer(options)
-    except ReleaseError as error:
+    except (ReleaseError, OSError) as error:
+        told, output = worded(error, str(options.directory)), getattr(error, "output", "")
         if person:
-            print(f"slipway: {error}\n{error.output}".strip(), file=sys.stderr)
+            print(f"slipway: {told}\n{output}".strip(), file=sys.stderr)
         else:
-            json.dump({"error": str(error), "output": error.output}, sys.stdout)
+            json.dump({"error": told, "output": output}, sys.stdout)
             print()
         return 1
     if person:

@@ -57,10 +57,6 @@ def check(model: Model, request: Request) -> None:
     ):
         if name and (name not in services or name in rolled):
             raise ReleaseError(f"{what} is {name}, which is no accessory of the compose files")
-    if request.migrations.service and request.migrations.service not in rolled:
-        raise ReleaseError(
-            f"app_deploy_migrations.service is {request.migrations.service}; it must be one of app_deploy_services"
-        )
     unknown = sorted(set(request.apply_accessories) - (set(services) - rolled))
     if unknown:
         raise ReleaseError(

@@ -136,7 +136,13 @@ class DockerCli:
         pinned = self.resolve(reference, timeout)
         labels = api.image_labels(pinned)
         if labels is None:
-            done = self._run(["pull", "--quiet", pinned], timeout=timeout)
+            try:
+                done = self._run(["pull", "--quiet", pinned], timeout=timeout)
+            except ReleaseError as error:
+                host = reference.partition("/")[0]
+                raise ReleaseError(
+                    f"{error} (app_deploy_limits.pull): see whether {host} still answers, or allow more"
+                ) from error
             if done.returncode != 0:
                 raise ReleaseError(explain_pull(reference, done.stderr), last_lines(done.stderr))
             labels = api.image_labels(pinned) or {}

@@ -10,7 +10,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from . import compose, proxy
-from .journal import FAILED, LIVE, fold, live, number
+from .journal import FAILED, LIVE, fold, label_of, live, number
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,13 +21,16 @@ if TYPE_CHECKING:
 
 # What undoing, tidying up and the next release have to know of the release that serves.
 NEEDED = {"colour", "web", "singletons", "services", "sha"}
+# Stages that come after the commit.
+COMMITTED = ("singletons", "drain", "retire")
 
 
 def next_id(site: Site, tag: str) -> str:
     """Name the next release: a number that only grows, whatever became of the journal, and the tag for people."""
     text = site.files.read(site.journal.path) or ""
-    shown = proxy.shown(site.files.read(site.proxy_file) or "")
-    names = [*re.findall(r'"release": "(\d+-)', text), shown[0] if shown else ""]
+    routes = site.files.read(site.proxy_file) or ""
+    shown = proxy.shown(routes)
+    names = [*re.findall(r'"release": "(\d+-)', text), shown[0] if shown else "", proxy.canary(routes)]
     names += [*site.files.names(f"{site.directory}/releases"), *site.files.names(f"{site.directory}/backups")]
     return f"{max(map(number, names), default=0) + 1}-{tag}"
 
@@ -64,7 +67,8 @@ def _missing(site: Site, request: Request) -> tuple[dict[str, Any] | None, str]:
         told = f"the journal knew nothing of release {shown[0]}, which serves: it does again"
         return _event(site, request, *shown, {}), told
     for release in known:
-        held = release.stage in ("drain", "retire") or "watch" in dict(release.stages)
+        # One that stopped the version before, to take the schema back, got no request before its commit.
+        held = release.stage in COMMITTED or "watch" in dict(release.stages) or "stopped" in release.facts
         if (
             shown
             and shown[0] == release.id
@@ -88,7 +92,7 @@ def _missing(site: Site, request: Request) -> tuple[dict[str, Any] | None, str]:
 def _colour(site: Site, request: Request, serving: Release) -> str:
     """Tell a release's colour from its containers; empty where there are none."""
     for item in site.docker.containers(request.app):
-        if item.labels.get(compose.LABEL_RELEASE) == serving.id:
+        if item.labels.get(compose.LABEL_RELEASE) == label_of(serving):
             return item.service.rpartition("-")[2]
     return ""
 
@@ -99,20 +103,19 @@ def _event(
     """Put into one event what the server shows of a release that serves: it is told as a whole or not at all."""
     kept = site.kept_request(release) or request
     tag = release.partition("-")[2]
-    labelled = [
-        item
-        for item in site.docker.containers(request.app)
-        if item.labels.get(compose.LABEL_RELEASE) == release
-    ]
+    told = facts(kept, colour)
+    # By their colour, since a rollback starts containers which carry the label of an earlier release.
+    own = [item for item in site.docker.containers(request.app) if item.service in told["services"]]
     known = {
         "app": request.app,
         "tag": tag,
         "began": "an unknown time",
         "sha": revision_in(tag),
         "live": release,
-        "pinned": {item.service.removesuffix(f"-{colour}"): item.image for item in labelled},
+        "pinned": {item.service.removesuffix(f"-{colour}"): item.image for item in own},
+        "containers": next((item.labels.get(compose.LABEL_RELEASE, release) for item in own), release),
         **serving,
-        **facts(kept, colour),
+        **told,
     }
     return {"release": release, "event": "end", "outcome": LIVE, **known}
 

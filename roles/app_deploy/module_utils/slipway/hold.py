@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 LONGEST = 200
 # Control characters, line and paragraph separators, halves of characters: what is no line of text.
 NO_TEXT = ("Cc", "Zl", "Zp", "Cs")
+# What turns the direction of the text behind it: a refusal that quotes the reason could read as another one.
+TURNS = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,10 @@ def check(reason: str) -> None:
         raise ReleaseError(
             f"the reason for the hold has {len(reason)} characters, {LONGEST} are allowed: {mend}"
         )
-    if any(unicodedata.category(character) in NO_TEXT for character in reason):
+    if any(
+        unicodedata.category(character) in NO_TEXT or unicodedata.bidirectional(character) in TURNS
+        for character in reason
+    ):
         raise ReleaseError(f"the reason for the hold has line breaks or control characters: {mend}")
 
 

@@ -5,6 +5,7 @@ The journal is the only state of the engine besides the proxy's file. Reading it
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from dataclasses import dataclass, field
@@ -58,7 +59,7 @@ def fold(events: list[dict[str, Any]]) -> list[Release]:
     for event in events:
         release = releases.setdefault(event["release"], Release(event["release"]))
         kind = event["event"]
-        if kind in ("begin", "fact", "end"):
+        if kind in ("begin", "fact", "serves", "end"):
             ignored = ("release", "event", "time", "outcome")
             release.facts.update({key: value for key, value in event.items() if key not in ignored})
         if kind == "begin":
@@ -72,8 +73,27 @@ def fold(events: list[dict[str, Any]]) -> list[Release]:
         elif kind == "end":
             release.outcome = event["outcome"]
             release.facts["ended"] = event["time"]
+    for release in releases.values():
+        # The commit of a rollback says both at once: no crash can come in between.
+        left = releases.get(release.facts.get("previous", ""))
+        if left and release.outcome == LIVE and release.facts.get("restores"):
+            left.facts.setdefault("bad", f"left for {release.facts['restores']}")
     # By number: of a release whose lines were lost, the journal may have been told again only later.
     return sorted(releases.values(), key=lambda release: number(release.id))
+
+
+def label_of(release: Release) -> str:
+    """Return the label that a release's containers carry: its own id, or that of the release which they were made for."""
+    return str(release.facts.get("containers") or release.id)
+
+
+@functools.lru_cache(maxsize=10_000)
+def _parsed(line: str) -> Any:  # noqa: ANN401 - whatever a line of JSON holds
+    """Parse a line once: a release reads the whole journal ten times, and lines of it never change.
+
+    What this returns is shared by all who ask, so nobody may change it.
+    """
+    return json.loads(line)
 
 
 def moment(told: object) -> datetime | None:
@@ -116,7 +136,7 @@ class Journal:
             if f'"release": "{release}' not in line:
                 continue
             try:
-                event = json.loads(line)
+                event = _parsed(line)
             except ValueError:
                 continue
             if not isinstance(event, dict) or "event" not in event or "release" not in event:

@@ -230,6 +230,23 @@ class Migration:
         if self.settings.revision:
             self.facts["schema_after"] = present(self.site, self.request)
 
+    def downgrade(self, revision: str) -> None:
+        """Take the schema back to a revision. The container stays where that fails."""
+        command = [*self.settings.downgrade, *revision.split()]
+        ended = self._run(command)
+        if ended.code != 0:
+            raise ReleaseError(
+                f"`{' '.join(command)[:LINE]}` (app_deploy_migrations.downgrade) ended with exit code "
+                f"{ended.code}{last_word(ended)}; its container {self.container} is kept",
+                ended.output,
+            )
+        reached = present(self.site, self.request)
+        if reached != revision:
+            raise ReleaseError(
+                f"`{' '.join(command)[:LINE]}` (app_deploy_migrations.downgrade) left the database at revision "
+                f"{reached or 'none'}"
+            )
+
     def _run(self, command: Sequence[str]) -> Ended:
         return self.site.docker.run_once(
             self.stack, self.service, self.container, command, self.settings.timeout

@@ -159,5 +159,8 @@ def actions(request: Request, plan: Plan) -> list[str]:
         lines.append(f"pending migrations would be applied by `{' '.join(request.migrations.command)}`")
     lines += [f"{service.name} would start as {plan.colour} and pass its gate" for service in request.web]
     lines += [f"{service.name} would be replaced (never two at a time)" for service in request.singletons]
+    if request.canary.share and plan.live:
+        seconds = f"{request.canary.seconds:g} s"
+        lines.append(f"{request.canary.share:.0%} of the traffic would go to {request.tag} for {seconds}")
     lines.append(f"all traffic would switch from {serving} to {request.tag} ({plan.colour})")
     return lines

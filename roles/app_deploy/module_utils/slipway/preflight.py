@@ -102,7 +102,9 @@ def look(
     """
     found = Found()
     found.add(*clock(site, own))
-    found.notes += names(site, request)
+    if pinned is None:
+        # What served before has shown that it can be reached, and who goes back is in a hurry.
+        found.notes += names(site, request)
     model = found.ask(partial(plan.read_model, site, request, staging))
     images = found.ask(partial(compose.images, model, request)) if model else None
     if images is None:

@@ -7,12 +7,13 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from . import hold
+from . import hold, proxy
 from .docker_cli import DockerCli
 from .errors import ReleaseError
 from .host import RealClock, RealFiles, RealHttp
-from .journal import fold
+from .journal import LIVE, Release, fold, live
 from .lock import Busy, Lock
+from .request import Limits
 from .site import Site
 
 if TYPE_CHECKING:
@@ -22,9 +23,13 @@ if TYPE_CHECKING:
 
 # An answer is worth the way back to the controller when it brings news and is not the very first moment.
 NEWS_AFTER = 1.0
+# A rollback has often ended by then, and needs no second way.
+NEWS_AFTER_ROLLBACK = 3.0
 POLL = 0.05
 # Seconds that one call waits for another release before it tells whoever asks that it still does.
 WAIT_SLICE = 10.0
+# Seconds that a release may take to stop the version that was replaced, once the drain is over.
+TIDYING = 60.0
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,15 @@ def lock_of(site: Site) -> Lock:
     return Lock(f"{site.directory}/lock", stage)
 
 
+def tidying(site: Site) -> float:
+    """Tell how many seconds a release that is past its commit may go on: its drain, and a margin; 0 where none is."""
+    begun = [release for release in site.journal.releases() if "ended" not in release.facts]
+    if not begun or begun[-1].outcome != LIVE:
+        return 0
+    kept = site.kept_request(begun[-1].id)
+    return (kept.limits if kept else Limits()).drain + TIDYING
+
+
 def enter(site: Site, caller: Caller) -> Lock | str:
     """Take the lock, unless releases are held back.
 
@@ -73,17 +87,21 @@ def enter(site: Site, caller: Caller) -> Lock | str:
     hold.refuse(site)
     lock = lock_of(site)
     who = {"release": caller.release, "actor": caller.actor, "run_url": caller.run_url}
-    wait, waited = caller.wait, caller.waited
-    left = wait - waited
+    waited = caller.waited
+    # One that serves already and only tidies up is waited for unasked: it ends soon, and well.
+    wait = max(caller.wait, tidying(site))
     began = time.monotonic()
     try:
         # The first call only looks, so that whoever asks soon knows what it waits for.
-        lock.take({**who, "since": site.clock.now()}, min(left, WAIT_SLICE) if waited else 0)
+        lock.take({**who, "since": site.clock.now()}, min(wait - waited, WAIT_SLICE) if waited else 0)
     except Busy as busy:
-        if not wait or (waited and left <= WAIT_SLICE):
+        tidies = tidying(site)
+        wait = max(caller.wait, tidies)
+        if not wait or (waited and wait - waited <= WAIT_SLICE):
             raise Busy(busy.holder, wait) from None
-        told = f"{waited + time.monotonic() - began:.0f} of {wait} s" if waited else f"up to {wait} s"
-        return f"waiting for another release ({told}): {busy.holder}"
+        told = f"{waited + time.monotonic() - began:.0f} of {wait:.0f} s" if waited else f"up to {wait:.0f} s"
+        why = ", which serves and lets the version before it end its requests" if tidies else ""
+        return f"waiting for another release{why} ({told}): {busy.holder}"
     try:
         hold.refuse(site)  # it may have come meanwhile
     except ReleaseError:
@@ -92,7 +110,9 @@ def enter(site: Site, caller: Caller) -> Lock | str:
     return lock
 
 
-def start(site: Site, caller: Caller, make: Callable[[], Rollout], wait: float) -> dict[str, Any]:
+def start(
+    site: Site, caller: Caller, make: Callable[[], Rollout], wait: float, news: float = NEWS_AFTER
+) -> dict[str, Any]:
     """Start a release in a process of its own, which no end of this session ends, and follow it for a while.
 
     Args:
@@ -100,6 +120,7 @@ def start(site: Site, caller: Caller, make: Callable[[], Rollout], wait: float) 
         caller: who asks.
         make: makes the release, once the lock says that nobody is at another one.
         wait: seconds to follow it at most.
+        news: seconds after which its news are worth an answer.
 
     Returns:
         What `follow` returns, or ``waiting``: a line about the release that is still waited for.
@@ -122,7 +143,7 @@ def start(site: Site, caller: Caller, make: Callable[[], Rollout], wait: float) 
             os._exit(code)
     lock.free()
     os.waitpid(child, 0)
-    return follow(site, release.id, 0, wait)
+    return follow(site, release.id, 0, wait, news)
 
 
 def _detach(site: Site) -> None:
@@ -137,7 +158,7 @@ def _detach(site: Site) -> None:
         os.dup2(source, target)
 
 
-def follow(site: Site, release: str, seen: int, wait: float) -> dict[str, Any]:
+def follow(site: Site, release: str, seen: int, wait: float, news: float = NEWS_AFTER) -> dict[str, Any]:
     """Wait for news of a release.
 
     Args:
@@ -145,6 +166,7 @@ def follow(site: Site, release: str, seen: int, wait: float) -> dict[str, Any]:
         release: which release.
         seen: how many of its events the caller has already.
         wait: seconds to wait at most.
+        news: seconds after which news are worth an answer.
 
     Returns:
         ``events`` that are new, how many have been ``seen`` with them, whether it has ``ended``, and then
@@ -160,11 +182,27 @@ def follow(site: Site, release: str, seen: int, wait: float) -> dict[str, Any]:
         if site.journal.size() != size:
             size = site.journal.size()
             events = site.journal.events(release)
-        ended = not alive or any(event["event"] == "end" for event in events)
+        # Whoever goes back need not wait until the version that was left has ended its requests.
+        ended = not alive or any(event["event"] in ("serves", "end") for event in events)
         waited = time.monotonic() - began
-        if ended or waited >= wait or (len(events) > seen and waited >= NEWS_AFTER):
+        if ended or waited >= wait or (len(events) > seen and waited >= news):
             answer = {"release": release, "events": events[seen:], "seen": len(events), "ended": ended}
             if ended:
-                answer["result"] = fold(events)[0].as_json() if events else {"outcome": "unknown"}
+                answer["result"] = _result(site, release, events)
             return answer
         time.sleep(POLL)
+
+
+def _result(site: Site, release: str, events: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return how a release ended; of one that was cut off, what can be said of it, and what serves."""
+    found = fold(events)[0] if events else Release(release)
+    if "ended" in found.facts:
+        return found.as_json()
+    if found.outcome == LIVE:
+        return {**found.as_json(), "live": release}
+    shown = proxy.shown(site.files.read(site.proxy_file) or "")
+    serving = live(site.journal.releases())
+    told = f"it was cut off in stage {found.stage or 'begin'}; the next release undoes it"
+    if not events:
+        told = f"it could not write its first line to {site.journal.path}: see whether the disk is full"
+    return {**found.as_json(), "error": told, "live": shown[0] if shown else serving.id if serving else ""}

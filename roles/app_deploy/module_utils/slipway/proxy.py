@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from .request import Proxy, Request, Service
 
 HEADER = "X-Slipway-Release"
+# On every answer while a canary runs, whichever version it comes from: the release that gets a share.
+CANARY = "X-Slipway-Canary"
+# A share is told to the proxy in whole numbers.
+WEIGHTS = 10_000
 
 # Less than any application server's keep-alive (uvicorn's default is 5 s), so that the proxy never sends a
 # request into a connection that the application is just closing.
@@ -93,8 +97,58 @@ def render(request: Request, colour: str, release: str) -> dict[str, Any]:
     }
 
 
+def render_canary(
+    old: Request, new: Request, serving: tuple[str, str], canary: tuple[str, str], share: float
+) -> dict[str, Any]:
+    """Return the configuration that sends a share of the requests to another release, and all others to the live one.
+
+    Each answer carries the header of the version that it comes from, which a middleware of a service puts there (Traefik
+    3.7 and later), and ``X-Slipway-Canary`` besides. The routes are those of the live release. A service that only the new
+    one has is reached inside the network alone, by the new version's own containers.
+
+    Args:
+        old: what the live release was asked with.
+        new: what is wanted now.
+        serving: id and colour of the live release.
+        canary: id and colour of the new one.
+        share: of the requests, 0 to 1.
+    """
+    config = render(old, serving[1], serving[0])
+    fresh = render(new, canary[1], canary[0])["http"]
+    http = config["http"]
+    routers, services = http["routers"], http["services"]
+    names = {service.name for service in new.web}
+    both = [service.name for service in old.web if service.name in names]
+    for service in services.values():
+        service["middlewares"] = ["release"]
+    for service in new.web:
+        target = coloured(service.name, canary[1])
+        services[target] = {**fresh["services"][target], "middlewares": ["release-canary"]}
+        if service.name not in both:
+            inside = f"{service.name}-internal"
+            routers[inside] = fresh["routers"][inside]
+    weight = round(share * WEIGHTS)
+    for name in both:
+        parts = ((serving[1], WEIGHTS - weight), (canary[1], weight))
+        services[name] = {
+            "weighted": {
+                "services": [{"name": coloured(name, colour), "weight": part} for colour, part in parts]
+            }
+        }
+    weighted = {coloured(name, serving[1]): name for name in both}
+    for router in routers.values():
+        router["service"] = weighted.get(router["service"], router["service"])
+        router["middlewares"] = ["canary", *(name for name in router["middlewares"] if name != "release")]
+    http["middlewares"]["release-canary"] = {"headers": {"customResponseHeaders": {HEADER: canary[0]}}}
+    http["middlewares"]["canary"] = {"headers": {"customResponseHeaders": {CANARY: canary[0]}}}
+    return config
+
+
 def shown(text: str) -> tuple[str, str] | None:
-    """Return the release and the colour that a configuration sends all traffic to; None where it tells of none."""
+    """Return the release and the colour that a configuration sends the traffic to; None where it tells of none.
+
+    While a canary runs, that is the live release, which gets all but a share; `canary` tells who gets that.
+    """
     found = re.match(r"# Written by slipway for release (\S+);[^\n]*\n", text)
     if not found:
         return None
@@ -105,6 +159,19 @@ def shown(text: str) -> tuple[str, str] | None:
     return found.group(1), str(target).rpartition("-")[2]
 
 
-def dump(config: dict[str, Any], release: str) -> str:
-    """Write a configuration as the text of a ``.yml`` file: JSON is YAML, and needs no library on the server."""
-    return f"# Written by slipway for release {release}; the next release replaces it.\n{json.dumps(config, indent=1)}\n"
+def canary(text: str) -> str:
+    """Return the release that a configuration sends a share of the traffic to; empty where there is no canary."""
+    found = re.match(r"# Written by slipway for release \S+; a share goes to (\S+),", text)
+    return found.group(1) if found else ""
+
+
+def dump(config: dict[str, Any], release: str, canary: str = "") -> str:
+    """Write a configuration as the text of a ``.yml`` file: JSON is YAML, and needs no library on the server.
+
+    Args:
+        config: the configuration.
+        release: the release that it sends the traffic to.
+        canary: the one that gets a share of it.
+    """
+    until = f"a share goes to {canary}, until its canary ends" if canary else "the next release replaces it"
+    return f"# Written by slipway for release {release}; {until}.\n{json.dumps(config, indent=1)}\n"

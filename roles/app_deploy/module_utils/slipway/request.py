@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
-from . import envfile
+from . import checks, envfile
 from .errors import ReleaseError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# https://docs.docker.com/reference/cli/docker/image/tag/: at most 128 characters, no leading dot or dash.
-TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
-DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
-# https://docs.docker.com/compose/how-tos/project-name/: also what a DNS label and a directory can bear.
-NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,40}")
-# A service is a DNS name inside the network, with "-blue" or "-green" behind it.
-SERVICE = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_-]{0,50}")
-PATH = re.compile(r"/[!-~]*")
-HOSTNAME = re.compile(r"(\*\.)?[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
-FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,100}")
+
+# What its settings are parts of.
+REQUEST = "the request"
+NO_TAG = "tag is not set: name the image tag to release; for example: ansible-playbook deploy.yml -e tag=sha-1a2b3c4"
 
 
 @dataclass(frozen=True)
@@ -92,6 +85,7 @@ class Migrations:
         database: the accessory that runs ``revision``.
         revision: prints the revision that the database is at; nothing: it is at none.
         known: prints the revisions that the image knows, one per line, in any order.
+        downgrade: takes the schema back to the revision that stands behind it; only ever run when asked for by name.
     """
 
     service: str = ""
@@ -103,6 +97,7 @@ class Migrations:
     database: str = ""
     revision: tuple[str, ...] = ()
     known: tuple[str, ...] = ()
+    downgrade: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -115,6 +110,8 @@ class Backup:
         verify: reads the dump from standard input and exits 0 when it is whole.
         prove: restores the dump from standard input into a scratch database, whose name is its last argument, drops
             that, and exits 0 when all of it could be restored.
+        restore: replaces the database by the dump on standard input, whole or not at all; only ever run when asked for
+            by name, or to undo what was.
         timeout: seconds that each of them may take.
     """
 
@@ -122,6 +119,7 @@ class Backup:
     command: tuple[str, ...] = ()
     verify: tuple[str, ...] = ()
     prove: tuple[str, ...] = ()
+    restore: tuple[str, ...] = ()
     timeout: float = 1800
 
 
@@ -143,7 +141,7 @@ class Limits:
         watch_requests: requests that it takes to compare them.
         switch: time for the proxy to answer with the new release.
         drain: time that requests in flight on the old version get to end.
-        retain: releases kept on the host, the live one included.
+        retain: releases kept on the host, the live one included; it and the one before it always are.
         backup_days: days that a dump is kept, if its release does not go before; 0: as long as its release.
     """
 
@@ -161,6 +159,19 @@ class Limits:
     drain: float = 30
     retain: int = 5
     backup_days: int = 0
+
+
+@dataclass(frozen=True)
+class Canary:
+    """How the new version is tried on a share of the traffic before the switch.
+
+    Args:
+        share: of the requests, from 0.01 to 0.5; 0: no canary.
+        seconds: how long.
+    """
+
+    share: float = 0
+    seconds: float = 30
 
 
 @dataclass(frozen=True)
@@ -202,6 +213,7 @@ class Request:
         actor: who asks.
         run_url: where the run that asks can be read; may be empty.
         wait: seconds to wait for a release that runs already.
+        migrate: whether this host may migrate; if not, another one has done so, on the database that they share.
     """
 
     app: str
@@ -215,6 +227,7 @@ class Request:
     migrations: Migrations = Migrations()
     backup: Backup = Backup()
     limits: Limits = Limits()
+    canary: Canary = Canary()
     preflight: Preflight = Preflight()
     registry: Registry = Registry()
     apply_accessories: tuple[str, ...] = ()
@@ -222,6 +235,7 @@ class Request:
     run_url: str = ""
     digest: str = ""
     wait: int = 0
+    migrate: bool = True
 
     @property
     def web(self) -> tuple[Service, ...]:
@@ -236,16 +250,19 @@ class Request:
 
 def _value(wanted: str, value: object, where: str) -> object:
     """Return a value if it is of the type that a dataclass names, or refuse it."""
+    texts = value if isinstance(value, (list, tuple)) else [value]
+    if any(isinstance(text, str) and "\0" in text for text in texts):
+        raise ReleaseError(f"{where} has a NUL character, which no program can be given: remove it")
     if wanted.startswith("tuple[str, "):
         if isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value):
             return tuple(value)
-        raise ReleaseError(f"{where} must be a list of strings, not {value!r}")
+        raise ReleaseError(f"{where} must be a list of strings, not {_shown(value)}")
     if wanted in ("int", "float"):
         allowed = int if wanted == "int" else (int, float)
         if isinstance(value, allowed) and not isinstance(value, bool):
             return value
         raise ReleaseError(
-            f"{where} must be a {'whole number' if wanted == 'int' else 'number'}, not {value!r}"
+            f"{where} must be a {'whole number' if wanted == 'int' else 'number'}, not {_shown(value)}"
         )
     if wanted in ("bool", "str") and not isinstance(value, bool if wanted == "bool" else str):
         # Not shown: a value of the wrong type may be a secret in the wrong place.
@@ -253,59 +270,77 @@ def _value(wanted: str, value: object, where: str) -> object:
     return value
 
 
+def _shown(value: object) -> str:
+    """Show the beginning of a value, however long it is."""
+    return repr(value)[: checks.SHOWN]
+
+
+def _setting(where: str, key: str) -> str:
+    """Name a setting as people know it."""
+    if where != REQUEST:
+        return f"{where}.{key}"
+    return {"tag": key, "apply_accessories": "accessories", "app": "app_deploy_name"}.get(
+        key, f"app_deploy_{key}"
+    )
+
+
 def _build(kind: type[Any], raw: object, where: str) -> Any:  # noqa: ANN401 - any of the dataclasses
     """Make a dataclass from a JSON object; refuse keys it does not have and values of another type."""
     if not isinstance(raw, dict):
-        raise ReleaseError(f"{where} must be a mapping, not {raw!r}")
+        # Not shown: it may be a password.
+        raise ReleaseError(f"{where} must be a mapping of settings to values")
     known = {item.name: str(item.type) for item in fields(kind)}
     unknown = sorted(set(raw) - set(known))
     if unknown:
         raise ReleaseError(f"{where} has no setting {', '.join(unknown)}; it knows {', '.join(known)}")
     try:
-        return kind(**{key: _value(known[key], value, f"{where}.{key}") for key, value in raw.items()})
+        return kind(**{key: _value(known[key], value, _setting(where, key)) for key, value in raw.items()})
     except TypeError as error:
         missing = str(error).rpartition(": ")[2].replace(" and ", ", ")
+        if where == REQUEST:
+            named = (_setting(where, key.strip("' ")) for key in missing.split(","))
+            raise ReleaseError(f"not set: {', '.join(filter(None, named))}") from error
         raise ReleaseError(f"{where} lacks {missing}") from error
-
-
-def _check(value: str, pattern: re.Pattern[str], what: str) -> None:
-    if not pattern.fullmatch(value):
-        raise ReleaseError(f"{what} is {value[:80]!r}, which is not allowed: it must match {pattern.pattern}")
-
-
-def _check_service(service: Service) -> None:
-    _check(service.name, SERVICE, "the name of a service in app_deploy_services")
-    where = f"app_deploy_services: {service.name}:"
-    if service.kind not in ("web", "singleton"):
-        raise ReleaseError(f"{where} kind is {service.kind!r}; it is web or singleton")
-    if service.kind == "singleton":
-        return
-    if not 1 <= service.port <= 65535:
-        raise ReleaseError(
-            f"{where} port is {service.port}; a web service needs the port it listens on (1 to 65535)"
-        )
-    _check(service.health_path, PATH, f"{where} health_path")
-    for path in (service.ready_path, service.version_path):
-        if path:
-            _check(path, PATH, f"{where} ready_path or version_path")
-    for host in service.hosts:
-        _check(host, HOSTNAME, f"{where} a host name")
-    for path in service.paths:
-        _check(path, PATH, f"{where} a path")
-        if "`" in path:
-            raise ReleaseError(f"{where} the path {path!r} must not contain a backtick")
 
 
 def _settle_env(values: dict[str, Any]) -> None:
     """Make one env file of ``env`` and ``secrets``, or take the whole one of ``env_file``."""
     env, secrets = values.pop("env", None) or {}, values.pop("secrets", None) or {}
-    whole = str(values.pop("env_file", None) or "")
+    whole = _value("str", values.pop("env_file", None) or "", "app_deploy_env_file")
+    assert isinstance(whole, str)  # noqa: S101 - `_value` has seen to it
     for name, mapping in (("app_deploy_env", env), ("app_deploy_secrets", secrets)):
         if not isinstance(mapping, dict):
             raise ReleaseError(f"{name} must be a mapping of names to values")
+        envfile.check(mapping, name)
+    envfile.check_text(whole, "app_deploy_env_file")
     values["env"] = whole or envfile.render({**env, **secrets})
     hidden = envfile.pairs(whole) if whole else secrets
     values["secrets"] = [str(value) for value in hidden.values()]
+
+
+def _entry(raw: object) -> str:
+    """Name an entry of the services, for a message."""
+    name = raw.get("name") if isinstance(raw, dict) else None
+    return (
+        f"app_deploy_services: {name[: checks.SHOWN]!r}"
+        if isinstance(name, str)
+        else "an entry of app_deploy_services"
+    )
+
+
+def _files(raw: object) -> tuple[tuple[str, str], ...]:
+    """Return the names and texts of the compose files."""
+    if not isinstance(raw, (list, tuple)) or any(
+        not isinstance(item, (list, tuple)) or len(item) != 2 for item in raw
+    ):
+        raise ReleaseError("app_deploy_compose_files must be a list of files")
+    for name, text in raw:
+        if not isinstance(text, str):
+            raise ReleaseError(
+                f"app_deploy_compose_files names {str(name)[: checks.SHOWN]!r}, which is no text file on this machine: "
+                "name the compose files of the application"
+            )
+    return tuple((str(name), text) for name, text in raw)
 
 
 def parse(raw: Mapping[str, Any]) -> Request:
@@ -320,15 +355,16 @@ def parse(raw: Mapping[str, Any]) -> Request:
     """
     values = dict(raw)
     if not values.get("tag"):
-        raise ReleaseError("no tag to release: pass one, for example -e tag=sha-1a2b3c4")
+        raise ReleaseError(NO_TAG)
     if isinstance(values["tag"], str) and "@" in values["tag"]:
         values["tag"], _, values["digest"] = values["tag"].partition("@")
-        _check(values["digest"], DIGEST, "the digest behind the tag's @")
+        checks.value(values["digest"], checks.DIGEST, "the digest behind the tag's @")
     for name, kind in (
         ("proxy", Proxy),
         ("migrations", Migrations),
         ("backup", Backup),
         ("limits", Limits),
+        ("canary", Canary),
         ("preflight", Preflight),
         ("registry", Registry),
     ):
@@ -337,63 +373,10 @@ def parse(raw: Mapping[str, Any]) -> Request:
     services = values.get("services", [])
     if not isinstance(services, list):
         raise ReleaseError("app_deploy_services must be a list of services")
-    values["services"] = tuple(_build(Service, item, "an entry of app_deploy_services") for item in services)
-    compose = values.get("compose", [])
-    try:
-        values["compose"] = tuple((str(name), str(text)) for name, text in compose)
-    except (TypeError, ValueError) as error:
-        raise ReleaseError("app_deploy_compose_files must be a list of files") from error
+    values["services"] = tuple(_build(Service, item, _entry(item)) for item in services)
+    values["compose"] = _files(values.get("compose", []))
     request: Request = _build(
-        Request, {key: value for key, value in values.items() if value is not None}, "the request"
+        Request, {key: value for key, value in values.items() if value is not None}, REQUEST
     )
-    _check_request(request)
+    checks.request(request)
     return request
-
-
-def _check_request(request: Request) -> None:
-    """Check what the types do not tell."""
-    _check(request.tag, TAG, "tag")
-    _check(request.app, NAME, "app_deploy_name")
-    if not request.directory.startswith("/") or ".." in request.directory.split("/"):
-        raise ReleaseError(f"app_deploy_directory is {request.directory!r}; it must be an absolute path")
-    if not request.compose:
-        raise ReleaseError("app_deploy_compose_files names no file")
-    for name, _ in request.compose:
-        _check(name, FILE, "the name of a compose file")
-    for service in request.services:
-        _check_service(service)
-    names = [service.name for service in request.services]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise ReleaseError(f"app_deploy_services names {', '.join(twice)} twice")
-    if not any(service.public for service in request.web):
-        raise ReleaseError(
-            "app_deploy_services has no public service of kind web: name the one that serves requests"
-        )
-    for item in fields(Limits):
-        least = 1 if item.name in ("gate_healthy", "retain", "watch_requests") else 0
-        if getattr(request.limits, item.name) < least:
-            raise ReleaseError(f"app_deploy_limits.{item.name} must be at least {least}")
-    _check_spare(request)
-    _check_migrations(request.migrations)
-
-
-def _check_spare(request: Request) -> None:
-    """Check what is waited for, and what must be there to spare. A comparison with `nan` never holds."""
-    for name, value in (
-        ("wait", request.wait),
-        ("preflight.disk", request.preflight.disk),
-        ("preflight.memory", request.preflight.memory),
-    ):
-        if not value >= 0:
-            raise ReleaseError(f"app_deploy_{name} must be at least 0, not {value}")
-
-
-def _check_migrations(settings: Migrations) -> None:
-    if settings.lock_timeout < 0:
-        raise ReleaseError("app_deploy_migrations.lock_timeout must be at least 0")
-    asked = (settings.database, settings.revision, settings.known)
-    if any(asked) and not all(asked):
-        raise ReleaseError(
-            "app_deploy_migrations: database, revision and known belong together: set all three, or none"
-        )

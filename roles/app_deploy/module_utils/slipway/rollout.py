@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from . import backups, budget, compose, envfile, plan, preflight, proxy
 from .docker import Stack
-from .errors import ReleaseError
+from .errors import ReleaseError, worded
 from .found import adopt, facts, next_id, revision_in
-from .journal import FAILED, LIVE, NOTHING_TO_DO, live, number
+from .journal import FAILED, LIVE, NOTHING_TO_DO, label_of, live, number
 from .migrations import Migration
 
 if TYPE_CHECKING:
@@ -35,6 +35,8 @@ JOURNAL_KEEPS = 200
 STARTING_INTERVAL = 0.02
 # Seconds between two looks at whether it still runs; looking costs the server more than asking.
 LOOK_INTERVAL = 0.25
+# Stages in which a one-off container works on the schema.
+MIGRATING = ("pending", "migrate", "downgrade")
 # A request to the new container or the proxy during a release: local, so seldom more than milliseconds.
 ASK_TIMEOUT = 5.0
 
@@ -53,6 +55,8 @@ class Rollout:
         self.request = request
         self.journal = site.journal
         self.id = next_id(site, request.tag)
+        # What its containers carry: a rollback may start those of another release.
+        self.label = self.id
         self.staging = site.release_directory(self.id)
         self.model: Model = {}
         self.pinned: dict[str, str] = {}
@@ -60,6 +64,8 @@ class Rollout:
         # What the proxy had counted for the old version when the new one started, and for both at the switch.
         self.began = self.switched = self.fresh = budget.Counts()
         self.warm: budget.Counts | None = None
+        # Seconds that the old version has drained for already.
+        self.watched = 0.0
         self.told: set[str] = set()
         self.recovered = False
         # Releases that this one needs, so that they must not be pruned.
@@ -88,30 +94,28 @@ class Rollout:
                 self.preflight()
             with self.stage("pull"):
                 self.pull()
-            work = plan.make(
-                self.site, request, self.model, {name: image.pinned for name, image in self.images.items()}
-            )
+            work = self.plan()
             if work.nothing_to_do:
                 return self.nothing_to_do(work)
             self.fact(work)
-            derived = compose.derive(self.model, request, work.colour, self.id, work.pinned)
+            derived = compose.derive(self.model, request, work.colour, self.label, work.pinned)
             stack = Stack(derived, request.app, self.site.directory)
             if work.start or work.apply:
                 with self.stage("accessories"):
                     self.accessories(stack, work)
             with self.stage("create"):
-                self.site.docker.create(stack, list(self.containers(work)))
-            if request.migrations.service:
-                self.migrate(stack, work)
+                self.create(stack, work)
+            self.schema(stack, work)
             with self.stage("start"):
                 self.start(work)
             with self.stage("gate"):
                 self.gate(work)
+            if self.takes_canary(work):
+                with self.stage("canary"):
+                    self.canary(work)
             with self.stage("switch"):
                 self.switch(work)
-            with self.stage("watch"):
-                self.watch(stack, work)
-            self.commit()
+            self.decide(stack, work)
         except Exception as error:
             self.fail(error)
             raise
@@ -147,11 +151,13 @@ class Rollout:
                 self.journal.write(release.id, "end", outcome=FAILED, error=error, undone=True)
         if serving is None:
             return
-        shown = proxy.shown(self.site.files.read(self.site.proxy_file) or "")
+        routes = self.site.files.read(self.site.proxy_file) or ""
+        shown = proxy.shown(routes)
         if (
             shown is None
             or shown[0] != serving.id
-            or running_besides(self.site, self.request.app, serving.id)
+            or proxy.canary(routes)
+            or running_besides(self.site, self.request.app, label_of(serving))
         ):
             self.note(f"release {serving.id} is live, but does not serve alone: putting that right")
             self.put_right(lambda: restore(self.site, self.request, serving), serving)
@@ -196,6 +202,11 @@ class Rollout:
         }
         self.images = {name: pulled[reference] for name, reference in self.pinned.items()}
 
+    def plan(self) -> Plan:
+        """Work out what is to be done."""
+        pinned = {name: image.pinned for name, image in self.images.items()}
+        return plan.make(self.site, self.request, self.model, pinned)
+
     def accessories(self, stack: Stack, work: Plan) -> None:
         """Start what is absent or stopped; recreate only what was asked for by name."""
         for names, recreate in ((work.start, False), (work.apply, True)):
@@ -203,6 +214,15 @@ class Rollout:
                 self.note(f"{'recreating' if recreate else 'starting'} {', '.join(names)}")
                 limit = self.request.limits.accessories
                 self.site.docker.up(stack, names, recreate=recreate, timeout=limit)
+
+    def create(self, stack: Stack, work: Plan) -> None:
+        """Make the new containers, without starting them."""
+        self.site.docker.create(stack, list(self.containers(work)))
+
+    def schema(self, stack: Stack, work: Plan) -> None:
+        """Let the schema suit the new version."""
+        if self.request.migrations.service:
+            self.migrate(stack, work)
 
     def migrate(self, stack: Stack, work: Plan) -> None:
         """Bring the schema up to date from the new image, behind a backup; the old version goes on serving."""
@@ -219,6 +239,14 @@ class Rollout:
             self.tell_schema(migration)
             if not pending:
                 return
+        if not self.request.migrate:
+            # Without a check nobody knows, and the first server has migrated.
+            if settings.check:
+                raise ReleaseError(
+                    "a migration is pending, which the first server should have applied (app_deploy_migrate_on: first): "
+                    "do all servers use the same database? Release on the first one, or set app_deploy_migrate_on: each"
+                )
+            return
         if self.request.backup.service:
             with self.stage("backup"):
                 self.backup()
@@ -237,7 +265,8 @@ class Rollout:
 
     def start(self, work: Plan) -> None:
         """Start the idle colour beside the live one."""
-        self.began = self.counted(work.live.facts.get("web", {}) if work.live else ())
+        if work.live is not None:
+            [self.began] = self.counted(old_web(work))
         for service in self.request.web:
             self.site.docker.start(self.containers(work)[compose.coloured(service.name, work.colour)])
 
@@ -261,6 +290,8 @@ class Rollout:
                     self.address(service.name, names[service.name])
                     del waiting[service.name]
                 elif problem and clock.monotonic() >= deadline:
+                    # That it has ended says more than its silence.
+                    self.address(service.name, names[service.name])
                     raise ReleaseError(
                         f"the new {service.name} did not become healthy within {limits.gate:g} s "
                         f"(app_deploy_limits.gate): {problem}",
@@ -334,11 +365,60 @@ class Rollout:
         """Return the commit that a service's image was built from, as far as its label or the tag tell it."""
         return self.images[service.name].revision or revision_in(self.request.tag)
 
+    def takes_canary(self, work: Plan) -> bool:
+        """Whether the new version is to get a share of the traffic first."""
+        if not self.request.canary.share or work.live is None:
+            return False
+        found = self.site.docker.containers(self.request.app)
+        down = set(old_web(work)) - {item.service for item in found if item.running}
+        if down:
+            self.note(f"no canary: {', '.join(sorted(down))} of the live release does not run")
+        return not down
+
+    def canary(self, work: Plan) -> None:
+        """Give the new version a share of the traffic, and judge it by that against the old one at the same time.
+
+        Singletons are left alone. What is worse than the limits allow ends it at once; undoing takes the share back.
+        """
+        assert work.live is not None  # noqa: S101 - `takes_canary` has looked
+        clock, limits, wanted = self.site.clock, self.request.limits, self.request.canary
+        asked = self.site.kept_request(work.live.id) or self.request
+        serving = (work.live.id, work.live.facts["colour"])
+        config = proxy.render_canary(asked, self.request, serving, (self.id, work.colour), wanted.share)
+        self.site.switch_proxy(proxy.dump(config, work.live.id, self.id))
+        self.confirm(work.live.id, asked, healthy=False, canary=self.id)
+        old_began, new_began = self.counted(old_web(work), self.web_of(work))
+        warm: budget.Counts | None = None
+        began = clock.monotonic()
+        while True:
+            for name in self.web_of(work):
+                self.address(name, self.containers(work)[name])
+            old, new = self.counted(old_web(work), self.web_of(work))
+            passed = clock.monotonic() - began
+            if warm is None and passed >= limits.watch_warmup:
+                warm = new
+            self.judge(
+                work,
+                old.since(old_began),
+                new.since(new_began),
+                new.since(warm) if warm else None,
+                f"in its canary ({wanted.share:.0%} of the requests) ",
+            )
+            if passed >= wanted.seconds:
+                break
+            clock.sleep(LOOK_INTERVAL)
+        got = max(0, new.since(new_began).requests)
+        if got < limits.watch_requests:
+            self.note(
+                f"the new version got {got:.0f} requests in its canary, too few to judge it by "
+                f"(app_deploy_limits.watch_requests is {limits.watch_requests})"
+            )
+
     def switch(self, work: Plan) -> None:
         """Turn all traffic in one atomic step, and prove it through the proxy."""
         config = proxy.render(self.request, work.colour, self.id)
-        self.switched = self.counted(work.live.facts.get("web", {}) if work.live else ())
-        self.fresh = self.counted(self.web_of(work))
+        if work.live is not None:
+            self.switched, self.fresh = self.counted(old_web(work), self.web_of(work))
         self.site.switch_proxy(proxy.dump(config, self.id))
         self.confirm(self.id, self.request)
 
@@ -347,7 +427,7 @@ class Rollout:
         names = set(release.facts.get("singletons", [])) if release else set()
         for service in self.request.singletons:
             names |= {compose.coloured(service.name, colour) for colour in compose.COLOURS}
-        for container in running_besides(self.site, self.request.app, self.id):
+        for container in running_besides(self.site, self.request.app, self.label):
             if container.service in names:
                 self.site.docker.stop(container.name)
 
@@ -359,7 +439,7 @@ class Rollout:
         """
         clock, limits = self.site.clock, self.request.limits
         deadline = clock.monotonic() + limits.gate
-        there = {item.service: item for item in containers if _release_of(item) == release.id}
+        there = {item.service: item for item in containers if _label(item) == label_of(release)}
         for service in self.request.web:
             item = there.get(compose.coloured(service.name, release.facts["colour"]))
             if item is None:
@@ -383,13 +463,17 @@ class Rollout:
                     )
                 clock.sleep(limits.gate_interval)
 
-    def confirm(self, release: str, request: Request, *, healthy: bool = True) -> None:
+    def confirm(self, release: str, request: Request, *, healthy: bool = True, canary: str = "") -> None:
         """Ask through the proxy until it answers with a release, and only with that one.
+
+        An answer that is marked as one of a canary counts for nothing, whichever version it comes from: another request
+        may still get the other one.
 
         Args:
             release: its id.
             request: what it was asked with.
             healthy: whether its answers must be those of a healthy application.
+            canary: wait for the mark of this one's canary instead.
         """
         clock = self.site.clock
         deadline = clock.monotonic() + request.limits.switch
@@ -404,15 +488,24 @@ class Rollout:
                     base + service.paths[0].rstrip("/") + service.health_path, host, ASK_TIMEOUT
                 )
                 told = answer.headers.get(proxy.HEADER.lower(), "no release")
-                problem = f"it answers {answer.status} for {told}"
-                seen = seen + 1 if told == release and (answer.status < 500 or not healthy) else 0
+                marked = answer.headers.get(proxy.CANARY.lower(), "")
+                problem = f"it answers {answer.status} for {told}" + (
+                    f" in the canary of {marked}" if marked else ""
+                )
+                right = marked == canary if canary else told == release and not marked
+                seen = seen + 1 if right and (answer.status < 500 or not healthy) else 0
             except OSError as error:
                 problem, seen = str(error), 0
             if seen < wanted:
                 if clock.monotonic() >= deadline:
                     container = self.container_of(request.proxy.service)
+                    wish = (
+                        f"the canary of {canary}, for which it must be Traefik 3.7 or later,"
+                        if canary
+                        else release
+                    )
                     raise ReleaseError(
-                        f"the proxy at {base} (app_deploy_proxy.url) does not serve {release} after "
+                        f"the proxy at {base} (app_deploy_proxy.url) does not serve {wish} after "
                         f"{request.limits.switch:g} s: {problem}",
                         self.site.docker.logs(container.name, 20) if container else "",
                     )
@@ -436,6 +529,9 @@ class Rollout:
         serving = live(self.journal.releases())
         undone = True
         try:
+            if isinstance(error, OSError):
+                # A full disk may be why, and what undoing writes needs room.
+                self.site.files.remove_tree(self.staging)
             # Before it knows what serves, it has done nothing, and must not judge either.
             if self.recovered:
                 undo(self.site, self.request, self.id)
@@ -443,10 +539,22 @@ class Rollout:
             undone = False
             self.note(f"could not put everything back ({second}); the next release will")
         output = error.output if isinstance(error, ReleaseError) else ""
-        message = str(error) if isinstance(error, ReleaseError) else f"{type(error).__name__}: {error}"
+        message = worded(error, self.site.directory)
         output, message = (envfile.hide(text, self.request.secrets) for text in (output, message))
         told = {"error": message, "output": output, "live": serving.id if serving else "", "undone": undone}
         self.journal.write(self.id, "end", outcome=FAILED, **told)
+
+    def decide(self, stack: Stack, work: Plan) -> None:
+        """Go on with the new version if it does well."""
+        with self.stage("watch"):
+            self.watch(stack, work)
+        self.commit()
+
+    def replace_singletons(self, work: Plan) -> None:
+        """Stop what may exist only once, and start its successor."""
+        self.stop_singletons(work.live)
+        for singleton in self.request.singletons:
+            self.site.docker.start(self.containers(work)[compose.coloured(singleton.name, work.colour)])
 
     def watch(self, stack: Stack, work: Plan) -> None:
         """Replace the singletons, and want every new container to stay up for a while.
@@ -454,9 +562,8 @@ class Rollout:
         The old version drains meanwhile, and could still return.
         """
         clock, limits = self.site.clock, self.request.limits
-        self.stop_singletons(work.live)
-        for singleton in self.request.singletons:
-            self.site.docker.start(self.containers(work)[compose.coloured(singleton.name, work.colour)])
+        self.watched = limits.watch
+        self.replace_singletons(work)
         self.tell_drift(stack.model, work)
         until = clock.monotonic() + limits.watch
         while True:
@@ -471,11 +578,11 @@ class Rollout:
         """Name the proxy's services for the new version."""
         return {compose.coloured(service.name, work.colour) for service in self.request.web}
 
-    def counted(self, services: Collection[str]) -> budget.Counts:
-        """Ask the proxy what it counted for some of its services; nothing where it does not tell."""
+    def counted(self, *groups: Collection[str]) -> list[budget.Counts]:
+        """Ask the proxy, once, what it counted for groups of its services; nothing where it does not tell."""
         url = self.request.proxy.metrics_url
-        if not url or not services:
-            return budget.Counts()
+        if not url:
+            return [budget.Counts() for _ in groups]
         try:
             answer = self.site.http.get(url, "", ASK_TIMEOUT)
         except OSError as error:
@@ -483,8 +590,9 @@ class Rollout:
             if told not in self.told:
                 self.told.add(told)
                 self.note(told)
-            return budget.Counts()
-        return budget.read(answer.body.decode(errors="replace"), services)
+            return [budget.Counts() for _ in groups]
+        text = answer.body.decode(errors="replace")
+        return [budget.read(text, services) for services in groups]
 
     def compare(self, work: Plan, *, warm: bool) -> None:
         """Turn back where the new version does worse than the old one did while it was replaced.
@@ -495,17 +603,35 @@ class Rollout:
         """
         if work.live is None or not self.request.proxy.metrics_url:
             return
-        now, limits = self.counted(self.web_of(work)), self.request.limits
+        [now] = self.counted(self.web_of(work))
         if warm and self.warm is None:
             self.warm = now
-        old = self.switched.since(self.began)
-        told = budget.failing(old, now.since(self.fresh), limits)
-        told = told or (budget.slow(old, now.since(self.warm), limits) if self.warm else "")
+        warmed = now.since(self.warm) if self.warm else None
+        self.judge(work, self.switched.since(self.began), now.since(self.fresh), warmed)
+
+    def judge(
+        self, work: Plan, old: budget.Counts, new: budget.Counts, warm: budget.Counts | None, where: str = ""
+    ) -> None:
+        """Mark the release as bad where the new version does worse than the limits allow.
+
+        Args:
+            work: the release.
+            old: what the proxy counted for the version before.
+            new: what it counted for the new one.
+            warm: the same since that should be warm; None: it should not be yet.
+            where: where it does so, for the message.
+
+        Raises:
+            ReleaseError: it does worse.
+        """
+        limits = self.request.limits
+        told = budget.failing(old, new, limits) or (budget.slow(old, warm, limits) if warm else "")
         if told:
             self.journal.write(self.id, "fact", bad=told)
             names = [self.containers(work)[name] for name in sorted(self.web_of(work))]
             raise ReleaseError(
-                f"the new version does worse than the one before: {told}", self.site.docker.logs(names[0], 20)
+                f"{where}the new version does worse than the one before: {told}",
+                self.site.docker.logs(names[0], 20),
             )
 
     def commit(self) -> None:
@@ -524,9 +650,9 @@ class Rollout:
             if work.live is not None:
                 with self.stage("drain"):
                     self.drain(work)
-            if work.live is not None or running_besides(self.site, self.request.app, self.id):
+            if work.live is not None or running_besides(self.site, self.request.app, self.label):
                 with self.stage("retire"):
-                    retire(self.site, self.request.app, keep=self.id)
+                    retire(self.site, self.request.app, keep=self.label)
             self.prune()
         except (ReleaseError, OSError) as error:
             # The release is live, and stays it; whatever is left, the next one tidies up.
@@ -536,7 +662,7 @@ class Rollout:
     def drain(self, work: Plan) -> None:
         """Wait until no connection is open to the old version; the watch has been part of its time."""
         clock, limits = self.site.clock, self.request.limits
-        deadline = clock.monotonic() + limits.drain - limits.watch
+        deadline = clock.monotonic() + limits.drain - self.watched
         while left := self.open_connections(work):
             if clock.monotonic() >= deadline:
                 self.note(f"{left} connections are still open to the old version after {limits.drain:g} s")
@@ -557,7 +683,9 @@ class Rollout:
         """
         releases = self.journal.releases()
         served = [release.id for release in releases if release.outcome == LIVE]
-        kept = {*served[-self.request.limits.retain :], self.id, *self.needed}
+        # The live release and the one before it stay, whatever is set: they are what a rollback needs.
+        retain = max(self.request.limits.retain, 2)
+        kept = {*served[-retain:], self.id, *self.needed}
         others = [item for item in releases if item.id != self.id and item.outcome != NOTHING_TO_DO]
         images = {
             image
@@ -572,7 +700,7 @@ class Rollout:
         for release in releases:
             if release.id not in kept:
                 self.site.files.remove_tree(self.site.release_directory(release.id))
-        if len(served) >= self.request.limits.retain:
+        if len(served) >= retain:
             # By number, so that what a lost journal knew of goes as well, but not before there is as much again.
             # Backups of attempts that failed since then stay: they may be the last ones before a migration.
             oldest = min(map(number, kept))
@@ -623,6 +751,7 @@ class Rollout:
         told: dict[str, Any] = {
             "pinned": work.pinned,
             "fingerprint": work.fingerprint,
+            "containers": self.label,
             "previous": work.live.id if work.live else "",
             "sha": self.revision(next(service for service in self.request.web if service.public)),
             **facts(self.request, work.colour),
@@ -635,13 +764,18 @@ class Rollout:
         return next((item for item in found if item.service == service), None)
 
 
+def old_web(work: Plan) -> Collection[str]:
+    """Name the proxy's services for the live version."""
+    return work.live.facts.get("web", {}) if work.live else ()
+
+
 def retire(site: Site, app: str, keep: str, spare: Collection[str] = ()) -> None:
     """Stop every container of a release but one; stopped ones stay for a rollback until they are replaced.
 
     Args:
         site: the application.
         app: its compose project.
-        keep: the release that goes on.
+        keep: the label of the containers that go on.
         spare: services to leave alone, whatever their release.
     """
     for container in running_besides(site, app, keep):
@@ -649,12 +783,12 @@ def retire(site: Site, app: str, keep: str, spare: Collection[str] = ()) -> None
             site.docker.stop(container.name)
 
 
-def running_besides(site: Site, app: str, release: str) -> list[Container]:
-    """List the containers of all releases but one that run, or are about to run again."""
+def running_besides(site: Site, app: str, label: str) -> list[Container]:
+    """List the containers of releases that run, or are about to run again, but for those with a label."""
     return [
         item
         for item in site.docker.containers(app)
-        if _release_of(item) not in ("", release) and item.state in ("running", "restarting", "paused")
+        if _label(item) not in ("", label) and item.state in ("running", "restarting", "paused")
     ]
 
 
@@ -671,7 +805,7 @@ def undo(site: Site, request: Request, release: str) -> None:
         # Half a dump must not look like a whole one.
         site.files.remove_tree(site.backup_file(release))
         site.files.remove_tree(backups.unproved(site, release))
-    if any(item.id == release and item.stage in ("pending", "migrate") for item in releases):
+    if any(item.id == release and item.stage in MIGRATING for item in releases):
         # A client that was cut off has not ended its one-off container, which would go on changing the schema.
         site.docker.stop(f"{request.app}-migrate")
     if serving is None:
@@ -680,8 +814,33 @@ def undo(site: Site, request: Request, release: str) -> None:
         retire(site, request.app, keep="")
         site.files.remove_tree(site.release_directory(release))
         return
+    attempt = next((item for item in releases if item.id == release), None)
+    if attempt and attempt.facts.get("stopped"):
+        put_schema_back(site, request, attempt, serving)
     restore(site, request, serving)
     site.files.remove_tree(site.release_directory(release))
+
+
+def put_schema_back(site: Site, request: Request, attempt: Release, serving: Release) -> None:
+    """Undo what a rollback did to the database, by the dump that it took first, and start the live release again.
+
+    That one was stopped before the dump was taken, and nobody was served since: nothing that was written is lost.
+
+    Raises:
+        ReleaseError: the dump cannot be restored. Nobody is served then, and the next release tries again.
+    """
+    kept = site.kept_request(serving.id) or request
+    if attempt.facts.get("changing") and not attempt.facts.get("returned"):
+        # Whatever would hold a lock, or write.
+        retire(site, request.app, keep="")
+        backups.restore(site, kept, site.backup_file(attempt.id))
+        # From here on it must never be restored again: the live release writes.
+        site.journal.write(attempt.id, "fact", returned=True)
+    try:
+        Rollout(site, kept).wake(serving, site.docker.containers(request.app))
+    except ReleaseError as error:
+        # All that can be put back is: the next release takes its place.
+        site.journal.write(attempt.id, "note", text=str(error))
 
 
 def restore(site: Site, request: Request, serving: Release) -> None:
@@ -699,7 +858,7 @@ def restore(site: Site, request: Request, serving: Release) -> None:
     kept = site.kept_request(serving.id) or request
     stuck = _switch_back(site, kept, serving)
     web = {compose.coloured(item.name, colour) for item in kept.web for colour in compose.COLOURS}
-    retire(site, request.app, keep=serving.id, spare=web if stuck else ())
+    retire(site, request.app, keep=label_of(serving), spare=web if stuck else ())
     for container in site.docker.containers(request.app):
         if container.service in serving.facts["services"] and not container.running:
             site.docker.start(container.name)
@@ -710,14 +869,21 @@ def restore(site: Site, request: Request, serving: Release) -> None:
 def _switch_back(site: Site, request: Request, serving: Release) -> ReleaseError | None:
     """Let the proxy send its requests to the live release, and to no other; return what went wrong."""
     colour = serving.facts["colour"]
-    shown = proxy.shown(site.files.read(site.proxy_file) or "") == (serving.id, colour)
-    if shown and not running_besides(site, request.app, serving.id):
+    routes = site.files.read(site.proxy_file) or ""
+    most = proxy.shown(routes) == (serving.id, colour)
+    shown = most and not proxy.canary(routes)
+    if shown and not running_besides(site, request.app, label_of(serving)):
         return None
     containers = site.docker.containers(request.app)
     run = Rollout(site, request)
     try:
         if not shown:
-            run.wake(serving, containers)
+            try:
+                run.wake(serving, containers)
+            except ReleaseError:
+                # In a canary it has most of the traffic anyway, and nobody knows yet whether the other one is good.
+                if not most:
+                    raise
             site.switch_proxy(proxy.dump(proxy.render(request, colour, serving.id), serving.id))
         # A proxy that does not run sends nobody anywhere; it reads the file when it is started.
         if any(item.service == request.proxy.service and item.running for item in containers):
@@ -727,6 +893,6 @@ def _switch_back(site: Site, request: Request, serving: Release) -> ReleaseError
     return None
 
 
-def _release_of(container: Container) -> str:
-    """Return the release that a container belongs to; empty for an accessory."""
+def _label(container: Container) -> str:
+    """Return the label of a container; empty for an accessory."""
     return container.labels.get(compose.LABEL_RELEASE, "")
