@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
@@ -33,6 +34,8 @@ QUESTION = re.compile(r"[^\n]*(\?|\[[^\]\n]+\]|\(empty: [a-z ]+\)|server|uses)(:
 INTERRUPT = "\x03"
 # Seconds without a word after which the command hangs.
 PATIENCE = 60
+# Seconds that a whole conversation may take; each Ctrl-C that is ignored is a word as well.
+LONGEST = 180
 # What a person answers; everything else gets an empty line. The first answer to a question is tried first.
 ANSWERS = {
     "Address or name": ["root@127.0.0.1", "127.0.0.1"],
@@ -80,8 +83,16 @@ class Person:
         """Run the command at a terminal."""
         queue = {question: list(texts) for question, texts in answers.items()}
         terminal, end = pty.openpty()
-        # As the controlling terminal, so that Ctrl-C arrives.
-        command = ["setsid", "--ctty", str(state.ROOT / ".venv/bin/python"), "-m", "onboarding"]
+        # As the controlling terminal, so that Ctrl-C arrives; whoever runs the tests in the background has it ignored.
+        command = [
+            "env",
+            "--default-signal=INT",
+            "setsid",
+            "--ctty",
+            str(state.ROOT / ".venv/bin/python"),
+            "-m",
+            "onboarding",
+        ]
         shown, asked, answered, text = "", [], 0, ""
         with subprocess.Popen(
             [*command, "--repo", "acme/app", "--inventories", str(self.root / "inventories"), *options],
@@ -92,8 +103,8 @@ class Person:
             stderr=end,
         ) as program:
             os.close(end)
-            silent = 0
-            while silent < PATIENCE:
+            silent, end_at = 0, time.monotonic() + LONGEST
+            while silent < PATIENCE and time.monotonic() < end_at:
                 if not select.select([terminal], [], [], 1)[0]:
                     silent += 1
                     if text == INTERRUPT:
@@ -113,7 +124,9 @@ class Person:
                     text = texts.pop(0) if len(texts) > 1 else texts[0]
                     os.write(terminal, text.encode() + (b"" if text == INTERRUPT else b"\n"))
             os.close(terminal)
-            program.wait(30)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                program.wait(30)
+            program.kill()
         return Ended(program.returncode, shown.replace("\r", ""), asked)
 
     @staticmethod
