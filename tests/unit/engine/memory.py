@@ -19,7 +19,7 @@ from slipway.request import parse
 from slipway.site import Site
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from slipway.request import Registry, Request
 
@@ -394,3 +394,22 @@ class Memory:
     def running(self) -> set[str]:
         """Return the services that run."""
         return {name for name, item in self.docker.found.items() if item.running}
+
+
+def metrics(counts: Mapping[str, Sequence[float]], *, slow: bool) -> str:
+    """Write what a proxy has counted, as Traefik does.
+
+    Args:
+        counts: requests and errors, by colour.
+        slow: whether green takes two seconds for each.
+    """
+    lines = []
+    for colour, (requests, errors) in counts.items():
+        labels = f'method="GET",protocol="http",service="web-{colour}@file"'
+        lines.append(f'traefik_service_requests_total{{code="200",{labels}}} {requests - errors}')
+        lines.append(f'traefik_service_requests_total{{code="500",{labels}}} {errors}')
+        quick = 0 if colour == "green" and slow else requests
+        for edge, count in (("0.1", quick), ("2.5", requests)):
+            bucket = f'code="200",{labels},le="{edge}"'
+            lines.append(f"traefik_service_request_duration_seconds_bucket{{{bucket}}} {count}")
+    return "\n".join(lines)

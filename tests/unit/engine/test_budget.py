@@ -12,7 +12,7 @@ from slipway.host import Answer
 from slipway.request import Limits
 from slipway.rollout import Rollout
 
-from tests.unit.engine.memory import Memory, request
+from tests.unit.engine.memory import Memory, metrics, request
 
 METRICS = "http://127.0.0.1:8082/metrics"
 TEXT = """
@@ -89,16 +89,7 @@ class Busy:
         )
         self.counts[live][0] += 100
         self.counts[live][1] += 100 * self.share if live == "green" else 0
-        lines = []
-        for colour, (requests, errors) in self.counts.items():
-            labels = f'method="GET",protocol="http",service="web-{colour}@file"'
-            lines.append(f'traefik_service_requests_total{{code="200",{labels}}} {requests - errors}')
-            lines.append(f'traefik_service_requests_total{{code="500",{labels}}} {errors}')
-            quick = 0 if colour == "green" and self.slow else requests
-            for edge, count in (("0.1", quick), ("2.5", requests)):
-                bucket = f'code="200",{labels},le="{edge}"'
-                lines.append(f"traefik_service_request_duration_seconds_bucket{{{bucket}}} {count}")
-        return Answer(200, {}, "\n".join(lines).encode())
+        return Answer(200, {}, metrics(self.counts, slow=self.slow).encode())
 
 
 def deploy(memory: Memory, tag: str, watch: float = 2) -> str:

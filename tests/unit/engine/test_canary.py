@@ -12,7 +12,7 @@ from slipway.host import Answer
 from slipway.rollback import Rollback, Wish
 from slipway.rollout import Rollout
 
-from tests.unit.engine.memory import DIRECTORY, Memory, request
+from tests.unit.engine.memory import DIRECTORY, Memory, metrics, request
 
 METRICS = "http://127.0.0.1:8082/metrics"
 FILE = f"{DIRECTORY}/proxy/shop.yml"
@@ -80,16 +80,7 @@ class Traffic:
 
     def metrics(self) -> str:
         """Write what the proxy has counted."""
-        lines = []
-        for colour, (requests, errors) in self.counts.items():
-            labels = f'method="GET",protocol="http",service="web-{colour}@file"'
-            lines.append(f'traefik_service_requests_total{{code="200",{labels}}} {requests - errors}')
-            lines.append(f'traefik_service_requests_total{{code="500",{labels}}} {errors}')
-            quick = 0 if colour == "green" and self.slow else requests
-            for edge, count in (("0.1", quick), ("2.5", requests)):
-                bucket = f'code="200",{labels},le="{edge}"'
-                lines.append(f"traefik_service_request_duration_seconds_bucket{{{bucket}}} {count}")
-        return "\n".join(lines)
+        return metrics(self.counts, slow=self.slow)
 
 
 def deploy(
