@@ -1,5 +1,6 @@
 """What a person has after site.yml and deploy.yml."""
 
+import concurrent.futures
 import json
 import socket
 import urllib.request
@@ -35,6 +36,20 @@ def test_what_is_written_is_there_after_a_power_cut(machine: Vps) -> None:
 ASK = (
     'import urllib.request as u; print(u.urlopen("http://127.0.0.1/api/projects", timeout=2).read().decode())'
 )
+
+
+def test_no_request_is_lost_while_the_engine_restarts(machine: Vps) -> None:
+    # For some 100 ms of it there is no rule of Docker's that leads to the proxy.
+    request = urllib.request.Request(f"http://{machine.address}/version")
+    answered = 0
+    with concurrent.futures.ThreadPoolExecutor(1) as beside:
+        restart = beside.submit(machine.ssh, "systemctl restart docker", timeout=60)
+        while not restart.done():
+            with urllib.request.urlopen(request, timeout=20) as answer:
+                assert answer.status == 200
+            answered += 1
+    assert restart.result().returncode == 0
+    assert answered > 10
 
 
 def accepts(address: str, port: int) -> bool:
