@@ -1,10 +1,12 @@
 """What one process shares: the database engine, the Redis client and the feed of changes."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from typing import Annotated
+from typing import Annotated, Any
 
+import asyncpg  # type: ignore[import-untyped] # it brings no types
 from fastapi import Depends
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
@@ -17,12 +19,31 @@ from app.settings import Settings
 
 # Seconds to wait for a connection, and for an answer.
 CONNECT_TIMEOUT = 3
+# Seconds to wait for a name to be known: Docker knows none while it restarts, though all containers go on.
+NAME_TIMEOUT = 3
 ANSWER_TIMEOUT = 10
 # Seconds that a request waits for its turn at the database: as long as a client has patience, because an overload
 # that lasts a moment (another version starts beside this one) should make requests late, not fail them.
 POOL_TIMEOUT = 15
 # Seconds that closing all connections may take.
 CLOSE_TIMEOUT = 3
+
+
+async def connect(*args: Any, **options: Any) -> asyncpg.Connection:  # noqa: ANN401 - as asyncpg.connect
+    """Connect to the database as asyncpg does, but wait up to NAME_TIMEOUT for its name.
+
+    Raises:
+        OSError: it cannot be reached, or its name is unknown.
+    """
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + NAME_TIMEOUT
+    while True:
+        try:
+            return await asyncpg.connect(*args, **options)
+        except socket.gaierror:  # noqa: PERF203 - each attempt may fail
+            if loop.time() >= deadline:
+                raise
+            await asyncio.sleep(0.1)
 
 
 def make_engine(settings: Settings) -> AsyncEngine:
@@ -35,7 +56,11 @@ def make_engine(settings: Settings) -> AsyncEngine:
         pool_pre_ping=True,
         # Values that people entered have no place in the logs.
         hide_parameters=True,
-        connect_args={"timeout": CONNECT_TIMEOUT, "command_timeout": ANSWER_TIMEOUT},
+        connect_args={
+            "async_creator_fn": connect,
+            "timeout": CONNECT_TIMEOUT,
+            "command_timeout": ANSWER_TIMEOUT,
+        },
     )
 
 

@@ -192,7 +192,7 @@ class Bench:
         began = time.time()
         try:
             yield
-            self.until("an answer", lambda: self.works() != "")
+            self.until("an answer", lambda: self.works() != "", self.state)
         finally:
             self.windows.append((began - MARGIN, time.time() + MARGIN))
 
@@ -204,12 +204,17 @@ class Bench:
         except OSError:
             return ""
 
-    def until(self, what: str, holds: Callable[[], bool]) -> None:
-        """Wait until something holds, but not for ever."""
+    def until(self, what: str, holds: Callable[[], bool], else_tell: Callable[[], str] = str) -> None:
+        """Wait until something holds, but not for ever; if it never does, say so, and what else is to be told."""
         deadline = time.monotonic() + PATIENCE
         while not holds():
-            assert time.monotonic() < deadline, f"{what} did not come within {PATIENCE:.0f} s"
+            assert time.monotonic() < deadline, f"{what} did not come within {PATIENCE:.0f} s\n{else_tell()}"
             time.sleep(0.1)
+
+    def state(self) -> str:
+        """Return what runs on the server, and the last words of each container."""
+        logs = "for name in $(docker ps -aq); do docker ps -a --filter id=$name; docker logs --tail 15 $name 2>&1; done"
+        return self.root(f"uptime; systemctl is-system-running; systemctl --failed; {logs}")
 
     def idle(self) -> None:
         """Wait until no release runs."""

@@ -41,6 +41,7 @@ def test_fault(fault: Fault, bench: Bench, row: Row) -> None:
         after = bench.deploy(goal)
         bench.after.close()
         report = load.stop()
+    print(report.summary())
 
     new = served.partition("-")[2] == tag and served != before["release"]
     failed, excused = bench.lost(report)

@@ -100,7 +100,7 @@ class ActionModule(ActionBase):  # type: ignore[misc] # Ansible ships no types
                 return self._ended(release, answer["result"])
             answer = self._follow(release, answer["seen"])
             if "events" not in answer:
-                return {"failed": True, "msg": f"lost sight of release {release}: {answer}"}
+                return {"failed": True, "release": release, "msg": self._lost_sight(release, answer)}
             if not answer["events"]:
                 self._say("still at it")
 
@@ -212,6 +212,15 @@ class ActionModule(ActionBase):  # type: ignore[misc] # Ansible ships no types
             # Not installed, or too old to know its own digest.
             return {"stale": True, "stderr": done["stderr"]}
         return answer if isinstance(answer, dict) else {"stale": True}
+
+    def _lost_sight(self, release: str, answer: dict[str, Any]) -> str:
+        """Say why there is no more news of a release."""
+        last = str(answer.get("stderr", "")).strip().splitlines()[-1:]
+        why = last[0] if last else "another checkout has put its own engine on the server meanwhile"
+        return (
+            f"lost sight of release {release}, which may go on: {why}; see `{self._directory}/bin/slipway status` "
+            "on the server, or run this again"
+        )
 
     def _report(self, result: dict[str, Any]) -> None:
         """Leave the result for ansible/callback_plugins/slipway_report.py, where a report is wanted."""

@@ -58,6 +58,23 @@ def test_of_several_servers_it_is_a_failure_that_knows_the_release(monkeypatch: 
     assert "(Connection reset" in told
 
 
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        ({"stale": True}, "another checkout has put its own engine on the server meanwhile;"),
+        ({"stale": True, "stderr": "sh: 1:\nslipway: No space left\n"}, "slipway: No space left;"),
+    ],
+)
+def test_another_engine_in_its_place_is_told(
+    monkeypatch: pytest.MonkeyPatch, answer: dict[str, Any], why: str
+) -> None:
+    result, _ = run(monkeypatch, 1, BEGAN, answer)
+    told = str(result.pop("msg"))
+    assert result == {"failed": True, "release": "2-sha-b"}
+    assert told.startswith(f"lost sight of release 2-sha-b, which may go on: {why}")
+    assert "/opt/shop/bin/slipway status" in told
+
+
 def test_of_a_single_one_it_is_what_ansible_makes_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(AnsibleConnectionFailure):
         run(monkeypatch, 1, BEGAN, BROKEN)

@@ -282,8 +282,11 @@ class Http:
                 headers = {
                     name: what["headers"]["customResponseHeaders"]
                     for name, what in config["middlewares"].items()
+                    if "headers" in what
                 }
                 service = config["routers"]["web"]["service"]
+                # What it falls back on is a help for clients, and nothing that the engine may rely on: it is left out here.
+                service = config["services"][service].get("failover", {}).get("service", service)
                 if "canary" in headers:
                     parts = config["services"][service]["weighted"]["services"]
                     service = parts[0]["name"]

@@ -328,8 +328,9 @@ class MemoryHttp:
         config = json.loads(text.partition("\n")[2])["http"]
         release = config["middlewares"]["release"]["headers"]["customResponseHeaders"]["X-Slipway-Release"]
         target = config["routers"]["web"]["service"]
-        container = self.docker.found.get(target)
-        if container is None or not container.running:
+        # Where the first one is out of reach, the proxy falls back on the second, if there is one.
+        ways = list(config["services"].get(target, {}).get("failover", {}).values()) or [target]
+        if not any((found := self.docker.found.get(name)) and found.running for name in ways):
             return Answer(502, {"x-slipway-release": release}, b"bad gateway")
         return Answer(200, {"x-slipway-release": release}, b"ok")
 

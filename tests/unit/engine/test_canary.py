@@ -46,6 +46,7 @@ class Traffic:
             return {}
         http = json.loads(text.partition("\n")[2])["http"]
         service = http["routers"]["web"]["service"]
+        service = http["services"][service].get("failover", {}).get("service", service)
         parts = (
             http["services"][service].get("weighted", {}).get("services", [{"name": service, "weight": 1}])
         )
@@ -275,7 +276,11 @@ def test_several_web_services_are_tried_together_and_each_answer_is_marked() -> 
         assert http["services"][f"{name}-blue"]["middlewares"] == ["release"]
         assert http["services"][f"{name}-green"]["middlewares"] == ["release-canary"]
     assert {router["middlewares"][0] for router in http["routers"].values()} == {"canary"}
-    headers = {name: what["headers"]["customResponseHeaders"] for name, what in http["middlewares"].items()}
+    headers = {
+        name: what["headers"]["customResponseHeaders"]
+        for name, what in http["middlewares"].items()
+        if "headers" in what
+    }
     assert headers == {
         "release": {"X-Slipway-Release": "1-a"},
         "release-canary": {"X-Slipway-Release": "2-b"},
@@ -295,5 +300,5 @@ def test_routes_stay_those_of_the_live_release() -> None:
 
 def test_a_redirect_to_https_stays_one() -> None:
     http = canary([WEB], [WEB], tls_entrypoint="websecure")
-    assert http["routers"]["web-to-https"]["middlewares"] == ["canary", "to-https"]
+    assert http["routers"]["web-to-https"]["middlewares"] == ["canary", "retry", "to-https"]
     assert http["routers"]["web"]["tls"] == {"certResolver": "letsencrypt"}

@@ -1,5 +1,6 @@
 """The way of a release, on an in-memory server."""
 
+import json
 from collections.abc import Callable
 
 import pytest
@@ -9,6 +10,8 @@ from slipway.host import Answer
 from slipway.rollout import Rollout
 
 from tests.unit.engine.memory import DIRECTORY, Memory, request
+
+FILE = f"{DIRECTORY}/proxy/shop.yml"
 
 
 def deploy(memory: Memory, tag: str, **changes: object) -> str:
@@ -305,6 +308,56 @@ def test_the_old_version_is_there_until_the_new_one_has_held(live: Memory) -> No
     live.http.get = die_after_switch  # type: ignore[method-assign]
     with pytest.raises(ReleaseError, match="the new web-green does not stay up"):
         deploy(live, "sha-bbbbbbb")
+    assert live.serving() == "1-sha-aaaaaaa"
+    assert live.running() == {"proxy", "db", "web-blue", "bot-blue"}
+
+
+def test_during_the_watch_the_proxy_falls_back_on_the_old_version_and_no_longer(live: Memory) -> None:
+    seen: list[dict[str, object]] = []
+    sleep = live.clock.sleep
+
+    def look(seconds: float) -> None:
+        services = json.loads((live.files.read(FILE) or "").partition("\n")[2])["http"]["services"]
+        if live.site.journal.releases()[-1].stage == "watch":
+            seen.append(services)
+        sleep(seconds)
+
+    live.clock.sleep = look  # type: ignore[method-assign] # a fault of this test
+    assert deploy(live, "sha-bbbbbbb", limits={"watch": 1}) == "live"
+    assert seen
+    assert all(
+        services["web"] == {"failover": {"service": "web-green", "fallback": "web-blue"}} for services in seen
+    )
+    services = json.loads((live.files.read(FILE) or "").partition("\n")[2])["http"]["services"]
+    assert set(services) == {"web-green"}
+
+
+@pytest.mark.parametrize(("answers", "works"), [(2, True), (3, False)])
+def test_the_watch_asks_the_new_version_itself(live: Memory, answers: int, *, works: bool) -> None:
+    """A version that takes requests and answers none is hidden by the one that the proxy falls back on."""
+    get, left = live.http.get, [answers]
+
+    def ask(url: str, host: str, timeout: float) -> Answer:
+        new = live.docker.found.get("web-green")
+        if (
+            live.site.journal.releases()[-1].stage == "watch"
+            and new
+            and f"//{new.address}:" in url
+            and left[0]
+        ):
+            left[0] -= 1
+            raise OSError("timed out")
+        return get(url, host, timeout)
+
+    live.http.get = ask  # type: ignore[method-assign] # a fault of this test
+    if works:
+        assert deploy(live, "sha-bbbbbbb", limits={"watch": 0}) == "live"
+        return
+    with pytest.raises(
+        ReleaseError, match=r"the new web was healthy, and is not any more: /up: timed out"
+    ) as told:
+        deploy(live, "sha-bbbbbbb", limits={"watch": 0})
+    assert "the log of shop-web-green-1" in told.value.output
     assert live.serving() == "1-sha-aaaaaaa"
     assert live.running() == {"proxy", "db", "web-blue", "bot-blue"}
 

@@ -25,6 +25,15 @@ WEIGHTS = 10_000
 # request into a connection that the application is just closing.
 IDLE_SECONDS = 3
 
+# A request that could not be handed over, because nobody took the connection, is tried again instead of answered with 502:
+# for a container that restarts, or while Docker does and finds no names. One that was sent is never sent twice. Together
+# about four seconds: the waits grow from this one to twice as much, each by chance half of it longer or shorter
+# (https://doc.traefik.io/traefik/reference/routing-configuration/http/middlewares/retry/).
+RETRY: dict[str, Any] = {"attempts": 30, "initialInterval": "100ms"}
+# How often the proxy looks at a version that has another one to fall back on, and for how long it waits; together less
+# than the tries above, so that those that wait still meet the other one.
+LOOK: dict[str, str] = {"interval": "500ms", "timeout": "2s"}
+
 
 def _rule(service: Service) -> str:
     """Write Traefik's rule for a service's hosts and path prefixes."""
@@ -42,7 +51,7 @@ def _host(name: str) -> str:
 
 
 def _routers(service: Service, proxy: Proxy, target: str) -> dict[str, Any]:
-    release = {"service": target, "middlewares": ["release"]}
+    release = {"service": target, "middlewares": ["release", "retry"]}
     routers: dict[str, Any] = {
         f"{service.name}-internal": {
             "rule": f"Host(`{service.name}`)",
@@ -62,7 +71,7 @@ def _routers(service: Service, proxy: Proxy, target: str) -> dict[str, Any]:
         "rule": rule,
         "entryPoints": [proxy.entrypoint],
         "service": target,
-        "middlewares": ["release", "to-https"],
+        "middlewares": [*release["middlewares"], "to-https"],
     }
     return routers
 
@@ -84,7 +93,10 @@ def render(request: Request, colour: str, release: str) -> dict[str, Any]:
             }
         }
         routers.update(_routers(service, request.proxy, target))
-    middlewares: dict[str, Any] = {"release": {"headers": {"customResponseHeaders": {HEADER: release}}}}
+    middlewares: dict[str, Any] = {
+        "release": {"headers": {"customResponseHeaders": {HEADER: release}}},
+        "retry": {"retry": RETRY},
+    }
     if request.proxy.tls_entrypoint:
         middlewares["to-https"] = {"redirectScheme": {"scheme": "https", "permanent": True}}
     return {
@@ -95,6 +107,37 @@ def render(request: Request, colour: str, release: str) -> dict[str, Any]:
             "serversTransports": {"release": {"forwardingTimeouts": {"idleConnTimeout": f"{IDLE_SECONDS}s"}}},
         }
     }
+
+
+def render_watched(
+    old: Request, new: Request, before: tuple[str, str], release: tuple[str, str]
+) -> dict[str, Any]:
+    """Return the configuration that sends all traffic to a release, and to the one before where that one is out of reach.
+
+    For the time of the watch, in which the old version runs anyway. It is no judgement: a version that answers with errors
+    is asked all the same. The old version's answers carry the header of the new one as well, whose routes they came by.
+
+    Args:
+        old: what the release before was asked with.
+        new: what is wanted now.
+        before: id and colour of the release before.
+        release: id and colour of the new one.
+    """
+    config = render(new, release[1], release[0])
+    http = config["http"]
+    routers, services = http["routers"], http["services"]
+    fallbacks = render(old, before[1], before[0])["http"]["services"]
+    for service in new.web:
+        target, fallback = coloured(service.name, release[1]), coloured(service.name, before[1])
+        if fallback not in fallbacks:
+            continue
+        services[target]["loadBalancer"]["healthCheck"] = {"path": service.health_path, **LOOK}
+        services[fallback] = fallbacks[fallback]
+        services[service.name] = {"failover": {"service": target, "fallback": fallback}}
+        for router in routers.values():
+            if router["service"] == target:
+                router["service"] = service.name
+    return config
 
 
 def render_canary(

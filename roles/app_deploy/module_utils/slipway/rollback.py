@@ -11,7 +11,7 @@ import contextlib
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
-from . import backups, checks, compose, found, hold, migrations, preflight, schema
+from . import backups, checks, compose, found, hold, migrations, preflight, proxy, schema
 from .errors import ReleaseError
 from .journal import FAILED, LIVE, label_of, live
 from .request import Backup, Canary, Migrations, Registry
@@ -294,6 +294,10 @@ class Rollback(Rollout):
         if self.way:
             self.commit()
         super().switch(work)
+
+    def routes(self, work: Plan) -> dict[str, Any]:
+        """Return the proxy's configuration: without a way to fall back on the version that is being left."""
+        return proxy.render(self.request, work.colour, self.id)
 
     def decide(self, stack: Stack, work: Plan) -> None:  # noqa: ARG002 - as any release is asked
         """Stay with it: it has passed its gate, and the proxy answers with it."""

@@ -314,8 +314,10 @@ class Rollout:
         process = self.site.docker.process(container)
         if process.up:
             return process.address
+        # One that was started again tells nothing any more of how it ended.
+        ended = "" if process.state == "running" else f" with exit code {process.exit_code}"
         raise ReleaseError(
-            f"the new {service} does not stay up: it ended with exit code {process.exit_code}",
+            f"the new {service} does not stay up: it ended{ended}",
             self.site.docker.logs(container, 20),
         )
 
@@ -416,11 +418,18 @@ class Rollout:
 
     def switch(self, work: Plan) -> None:
         """Turn all traffic in one atomic step, and prove it through the proxy."""
-        config = proxy.render(self.request, work.colour, self.id)
         if work.live is not None:
             self.switched, self.fresh = self.counted(old_web(work), self.web_of(work))
-        self.site.switch_proxy(proxy.dump(config, self.id))
+        self.site.switch_proxy(proxy.dump(self.routes(work), self.id))
         self.confirm(self.id, self.request)
+
+    def routes(self, work: Plan) -> dict[str, Any]:
+        """Return the proxy's configuration for the time of the watch: with the old version to fall back on."""
+        if work.live is None:
+            return proxy.render(self.request, work.colour, self.id)
+        asked = self.site.kept_request(work.live.id) or self.request
+        before = (work.live.id, work.live.facts["colour"])
+        return proxy.render_watched(asked, self.request, before, (self.id, work.colour))
 
     def stop_singletons(self, release: Release | None) -> None:
         """Stop what may exist only once, before its successor starts, whatever release it is of."""
@@ -557,22 +566,35 @@ class Rollout:
             self.site.docker.start(self.containers(work)[compose.coloured(singleton.name, work.colour)])
 
     def watch(self, stack: Stack, work: Plan) -> None:
-        """Replace the singletons, and want every new container to stay up for a while.
+        """Replace the singletons, and want every new container to stay up, and healthy, for a while.
 
-        The old version drains meanwhile, and could still return.
+        The old version drains meanwhile, could still return, and is what the proxy falls back on; in the end no more.
         """
         clock, limits = self.site.clock, self.request.limits
         self.watched = limits.watch
         self.replace_singletons(work)
         self.tell_drift(stack.model, work)
         until = clock.monotonic() + limits.watch
+        unhealthy = dict.fromkeys((item.name for item in self.request.web), 0)
         while True:
-            for service, name in self.containers(work).items():
-                self.address(service, name)
+            addresses = {name: self.address(name, item) for name, item in self.containers(work).items()}
+            for service in self.request.web:
+                # Asked itself, whether anybody else asks or not: what the proxy falls back on hides how it does.
+                address = addresses[compose.coloured(service.name, work.colour)]
+                problem = self.ask(service, address, -limits.gate_healthy)
+                unhealthy[service.name] = unhealthy[service.name] + 1 if problem else 0
+                if unhealthy[service.name] >= limits.gate_healthy:
+                    name = self.containers(work)[compose.coloured(service.name, work.colour)]
+                    self.address(service.name, name)
+                    raise ReleaseError(
+                        f"the new {service.name} was healthy, and is not any more: {problem}",
+                        self.site.docker.logs(name, 20),
+                    )
             self.compare(work, warm=clock.monotonic() >= until - limits.watch + limits.watch_warmup)
-            if clock.monotonic() >= until:
-                return
+            if clock.monotonic() >= until and not any(unhealthy.values()):
+                break
             clock.sleep(0.1)
+        self.site.switch_proxy(proxy.dump(proxy.render(self.request, work.colour, self.id), self.id))
 
     def web_of(self, work: Plan) -> set[str]:
         """Name the proxy's services for the new version."""
