@@ -120,6 +120,10 @@ bench-rollback: setup ## Measure how long going back takes, beside a deploy
 bench-push-to-live: setup ## Measure the way from a build to the verified new version
 	$(BIN)/python -m bench.push_to_live
 
+.PHONY: bench-site
+bench-site: setup ## Measure what site.yml costs where it has nothing to do
+	$(BIN)/python -m bench.site_time
+
 .PHONY: lock
 lock: setup ## Lock the dependencies anew (requirements/*.in, app/requirements.in)
 	@scripts/lock.sh

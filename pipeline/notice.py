@@ -87,11 +87,18 @@ class Writer:
         """Return a notice of the monitoring: `down`, `recovered` or `warning`; `texts` say what was found."""
         after = f" after {lasted}" if lasted else ""
         titles = {"down": f"🔴 {self._where} is down", "recovered": f"🟢 {self._where} is up again{after}"}
-        lines = [self.line(text, LONGEST_FINDING) for text in texts[:FINDINGS_SHOWN]]
-        if len(texts) > FINDINGS_SHOWN:
-            lines.append(f"and {len(texts) - FINDINGS_SHOWN} more")
         title = titles.get(event, f"⚠️ {self._where} needs attention")
-        return _notice(event, title, [*lines, self._site(), self._run()])
+        return _notice(event, title, [*self._some(texts), self._site(), self._run()])
+
+    def drift(self, texts: Sequence[str]) -> Notice:
+        """Return the notice that a server differs from its settings; `texts` say in what."""
+        title = f"⚠️ {self._where} differs from its settings"
+        return _notice("warning", title, [*self._some(texts), self._run()])
+
+    def _some(self, texts: Sequence[str]) -> list[str]:
+        lines = [self.line(text, LONGEST_FINDING) for text in texts[:FINDINGS_SHOWN]]
+        rest = len(texts) - FINDINGS_SHOWN
+        return [*lines, f"and {rest} more"] if rest > 0 else lines
 
     def clear(self, kinds: Sequence[str]) -> Notice:
         """Return the notice that some kinds of trouble are over."""

@@ -7,8 +7,8 @@ cd "$(dirname "$0")/.."
 upgrade=(--upgrade)
 if [ "${1:-}" = --keep ]; then upgrade=(); fi
 
-# dev before deploy: what deploys is a part of what was tested.
-for name in requirements/uv app/requirements requirements/dev requirements/deploy; do
+# dev before deploy and site: what runs against servers is a part of what was tested.
+for name in requirements/uv app/requirements requirements/dev requirements/deploy requirements/site; do
   .venv/bin/uv pip compile --quiet "${upgrade[@]}" --universal --python-version 3.11 --generate-hashes \
     --no-header --no-emit-index-url --no-emit-find-links "$name.in" --output-file "$name.txt"
 done

@@ -1,7 +1,8 @@
 #!/bin/sh
 # Make the virtual environment .venv with everything that Slipway's tests, linters, playbooks and lab run with.
 # From a bare Debian or Ubuntu with git, make and Python 3.11 or newer; instant when nothing has changed.
-# `scripts/setup.sh deploy` installs only what the workflows deploy and watch with; SLIPWAY_VENV puts it elsewhere.
+# `scripts/setup.sh deploy` installs only what the workflows deploy and watch with, `scripts/setup.sh site` what they run
+# site.yml with; SLIPWAY_VENV puts it elsewhere.
 set -eu
 
 cd "$(dirname "$0")/.."
@@ -78,7 +79,7 @@ environment_pip() {
     fi
 }
 
-[ -f "$lock" ] || fail "there is no $lock; say nothing, or: scripts/setup.sh deploy"
+[ -f "$lock" ] || fail "there is no $lock; say nothing, or: scripts/setup.sh deploy, scripts/setup.sh site"
 is_current && exit 0
 
 # Two of these at once would spoil each other's work.

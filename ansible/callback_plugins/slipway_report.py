@@ -23,8 +23,8 @@ description:
   - Does nothing unless the environment variable E(SLIPWAY_REPORT) names a file.
   - >-
     The file holds C(playbook), C(ok), C(began), C(seconds) and, for each host in C(hosts), C(ok), C(unreachable), C(error)
-    (one line), C(output) (the last log lines, or what a command printed), C(findings) (of the health check), and C(release) (what the engine
-    tells of the release). C(ok) is null in a run that was cut off.
+    (one line), C(output) (the last log lines, or what a command printed), C(findings) (of the health check), C(release) (what the engine
+    tells of the release), and in check mode C(drift), what would be changed. C(ok) is null in a run that was cut off.
   - >-
     Of several servers, each has C(serves). Where one failed, C(cause) names the first that did, and C(put_back) says whether a
     server that had been switched could go back to what it served before the run.
@@ -51,7 +51,8 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible ships no typ
         self._report: dict[str, Any] = {"playbook": "", "ok": None, "began": now, "hosts": {}}
 
     def _host(self, name: str) -> dict[str, Any]:
-        empty = {"ok": None, "unreachable": False, "error": "", "output": "", "findings": [], "release": {}}
+        empty: dict[str, Any] = {"ok": None, "unreachable": False, "error": "", "output": "", "release": {}}
+        empty |= {"findings": [], "drift": []}
         host: dict[str, Any] = self._report["hosts"].setdefault(name, empty)
         # The action plugin of a release leaves its result here: as a part of the task's result, it would be printed.
         part = Path(f"{self._path}.{name}")
@@ -87,9 +88,24 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible ships no typ
         host = self._host(result.host.name)
         host["findings"] += result.result.get("findings", [])
         host["output"] = result.result.get("stdout", host["output"])
+        if "results" not in result.result:  # those of a loop come one by one
+            self._note_drift(host, result)
         if "told" in result.result:
             host |= {key: result.result[key] for key in ("serves", "put_back") if key in result.result}
         self._write()
+
+    def v2_runner_item_on_ok(self, result: Any) -> None:  # noqa: ANN401 - as above
+        """Note what would be changed, in a loop."""
+        self._note_drift(self._host(result.host.name), result, str(self._get_item_label(result.result)))
+        self._write()
+
+    @staticmethod
+    def _note_drift(host: dict[str, Any], result: Any, item: str = "") -> None:  # noqa: ANN401 - as above
+        if result.task.check_mode and result.is_changed():
+            # What a task says of itself in check mode is more than its name.
+            told = item or str(result.result.get("msg") or "" if result.task.action.endswith("debug") else "")
+            name = result.task.get_name()
+            host["drift"].append(f"{name}: {told}" if told else name)
 
     def v2_runner_on_failed(self, result: Any, **how: bool) -> None:  # noqa: ANN401 - as above
         """Note the first failure of a host: those after it are its consequences."""

@@ -47,6 +47,8 @@ def inventory(machine: vps.Vps) -> dict[str, object]:
         "lab_http_port": machine.http_port,
         "lab_https_port": machine.https_port,
         "lab_state": str(state.directory()),
+        # What reaches the VPS through its published ports seems to come from there.
+        "lab_gateway": machine.exec("ip", "-4", "route", "show", "default").stdout.split()[2],
     }
     return {"app": {"hosts": {"vps": host}}}
 

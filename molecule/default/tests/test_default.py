@@ -1,5 +1,6 @@
 """What a person has after site.yml and deploy.yml."""
 
+import concurrent.futures
 import json
 import socket
 import urllib.request
@@ -35,6 +36,47 @@ def test_what_is_written_is_there_after_a_power_cut(machine: Vps) -> None:
 ASK = (
     'import urllib.request as u; print(u.urlopen("http://127.0.0.1/api/projects", timeout=2).read().decode())'
 )
+
+
+def test_no_request_is_lost_while_the_engine_restarts(machine: Vps) -> None:
+    # For some 100 ms of it there is no rule of Docker's that leads to the proxy.
+    request = urllib.request.Request(f"http://{machine.address}/version")
+    answered = 0
+    with concurrent.futures.ThreadPoolExecutor(1) as beside:
+        restart = beside.submit(machine.ssh, "systemctl restart docker", timeout=60)
+        while not restart.done():
+            with urllib.request.urlopen(request, timeout=20) as answer:
+                assert answer.status == 200
+            answered += 1
+    assert restart.result().returncode == 0
+    assert answered > 10
+
+
+def accepts(address: str, port: int) -> bool:
+    """Tell whether a connection from outside is accepted."""
+    try:
+        socket.create_connection((address, port), timeout=3).close()
+    except OSError:
+        return False
+    return True
+
+
+def test_a_published_database_is_closed_to_the_outside(machine: Vps) -> None:
+    # The trap: Docker lets published ports in past the usual firewalls.
+    published = "docker run --detach --name leak --restart always --publish 5432:6379 redis:7-alpine"
+    inside = "for i in $(seq 50); do (exec 3<>/dev/tcp/127.0.0.1/5432) 2>/dev/null && exit 0; sleep 0.2; done; exit 1"
+    try:
+        assert machine.ssh(f"{published} && bash -c '{inside}'", timeout=120).returncode == 0
+        assert not accepts(machine.address, 5432)
+        # Docker writes its own rules anew here.
+        assert machine.ssh(f"systemctl restart docker && bash -c '{inside}'", timeout=120).returncode == 0
+        assert not accepts(machine.address, 5432)
+        assert accepts(machine.address, 80)
+        machine.reboot()
+        assert machine.ssh(f"bash -c '{inside}'", timeout=120).returncode == 0
+        assert not accepts(machine.address, 5432)
+    finally:
+        machine.ssh("docker rm --force leak")
 
 
 @pytest.mark.parametrize("port", [5432, 6379, 8082])

@@ -24,17 +24,26 @@ repack docker-compose docker-compose-plugin libc6
 repack docker-buildx docker-buildx-plugin libc6
 
 cd /srv/repository/linux/debian
-release=dists/trixie
-mkdir -p "$release/stable/binary-amd64"
-dpkg-scanpackages pool >"$release/stable/binary-amd64/Packages"
-apt-ftparchive -o APT::FTPArchive::Release::Codename=trixie -o APT::FTPArchive::Release::Components=stable \
-    -o APT::FTPArchive::Release::Architectures=amd64 release "$release" >/srv/Release
-
 # As Docker does it: the repository is signed by a subkey, people know the fingerprint of the primary key.
 mkdir -m 700 "$GNUPGHOME"
 gpg --batch --passphrase '' --quick-gen-key 'Stand-in <nobody@example.org>' ed25519 cert never
 fingerprint=$(gpg --list-keys --with-colons | awk -F: '/^fpr/ { print $10; exit }')
 gpg --batch --passphrase '' --quick-add-key "$fingerprint" ed25519 sign never
 gpg --armor --output gpg --export "$fingerprint"
-gpg --batch --clearsign --output "$release/InRelease" /srv/Release
+
+# Run again by newer.sh.
+cat >/srv/publish.sh <<'PUBLISH'
+#!/bin/sh
+# Describe what the repository holds now, and sign that.
+set -eu
+cd /srv/repository/linux/debian
+release=dists/trixie
+mkdir -p "$release/stable/binary-amd64"
+dpkg-scanpackages pool >"$release/stable/binary-amd64/Packages"
+apt-ftparchive -o APT::FTPArchive::Release::Codename=trixie -o APT::FTPArchive::Release::Components=stable \
+    -o APT::FTPArchive::Release::Architectures=amd64 release "$release" >/srv/Release
+gpg --batch --yes --clearsign --output "$release/InRelease" /srv/Release
+PUBLISH
+chmod +x /srv/publish.sh
+/srv/publish.sh
 printf %s "$fingerprint" >/srv/repository/fingerprint

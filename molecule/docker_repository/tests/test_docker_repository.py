@@ -25,3 +25,18 @@ def test_deploy_runs_containers_and_compose(machine: Vps) -> None:
     done = machine.ssh("docker run --rm redis:7-alpine echo hello", user="deploy", timeout=120)
     assert (done.returncode, done.stdout.strip()) == (0, "hello"), done.stderr
     assert machine.ssh("docker compose version && docker buildx version", user="deploy").returncode == 0
+
+
+def test_an_upgrade_leaves_containers_running(host: Host) -> None:
+    # upgrade.yml wrote this down before the newer version came.
+    before = host.file("/srv/survivor").content_string
+    assert "true" in before
+    assert (
+        host.check_output(
+            "docker inspect --format '{{.State.Running}} {{.State.Pid}} {{.State.StartedAt}}' survivor"
+        )
+        == before
+    )
+    assert host.package("docker-ce").version.endswith("+newer")
+    assert host.package("containerd.io").version.endswith("+newer")
+    assert host.run("docker exec survivor true").succeeded

@@ -11,8 +11,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[3]
 
 
-def report(folder: Path, tasks: str, *, hosts: str = "one,") -> dict[str, Any]:
-    """Run tasks and return the report."""
+def report(folder: Path, tasks: str, *options: str, hosts: str = "one,") -> dict[str, Any]:
+    """Run tasks, with further options of ansible-playbook, and return the report."""
     book = folder / "play.yml"
     book.write_text(
         f"- hosts: all\n  gather_facts: false\n  connection: local\n  tasks:\n{tasks}", encoding="utf-8"
@@ -23,7 +23,7 @@ def report(folder: Path, tasks: str, *, hosts: str = "one,") -> dict[str, Any]:
         "SLIPWAY_REPORT": str(folder / "r.json"),
     }
     subprocess.run(
-        [ROOT / ".venv/bin/ansible-playbook", "-i", hosts, str(book)],
+        [ROOT / ".venv/bin/ansible-playbook", "-i", hosts, *options, str(book)],
         env=env,
         capture_output=True,
         check=False,
@@ -45,7 +45,30 @@ def test_a_good_run(tmp_path: Path) -> None:
         "output": "serves",
         "findings": [],
         "release": {},
+        "drift": [],
     }
+
+
+def test_a_run_in_check_mode_tells_what_would_be_changed(tmp_path: Path) -> None:
+    there = tmp_path / "there"
+    there.write_text("as it is\n", encoding="utf-8")
+    file = "{content: \"as it is\\n\", dest: '{{ item }}'}"
+    tasks = f"""
+    - name: Write
+      copy: {file}
+      loop: ['{there}', '{tmp_path}/missing']
+    - name: Remove
+      file: {{path: '{there}', state: absent}}
+    - name: Say the rest
+      debug: {{msg: Would restart it.}}
+      changed_when: true
+    - name: Ask
+      command: 'true'
+      changed_when: true
+      check_mode: false
+"""
+    told = report(tmp_path, tasks, "--check")["hosts"]["one"]["drift"]
+    assert told == [f"Write: {tmp_path}/missing", "Remove", "Say the rest: Would restart it."]
 
 
 def test_the_first_failure_of_a_host_is_its_reason(tmp_path: Path) -> None:
