@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 
 from lab import registry, state
+from lab.build import build
 from lab.load import LoadProcess
 
 if TYPE_CHECKING:
@@ -90,6 +92,20 @@ def test_registry_out_of_reach(server: Server) -> None:
     finally:
         registry.start()
     refused(done, "the registry ghcr.io cannot be reached from this server", "network, DNS and clock")
+
+
+def test_a_first_image_that_does_not_fit_by_what_the_registry_says_of_it(server: Server) -> None:
+    """Of another application, so that nothing is live to go by; its ports are taken, which is told as well."""
+    build("sha-e2e0d15")  # nowhere on the server
+    other = {"app_deploy_name": "other", "app_deploy_directory": "/opt/other"}
+    done = server.deploy(
+        "sha-e2e0d15", "--check", "-e", json.dumps({**other, "app_deploy_preflight": {"disk": 1000}})
+    )
+    assert done.returncode != 0
+    found = re.search(r"- not enough disk space in /var/lib/docker for .* (\d+) MB are needed", done.stdout)
+    assert found, done.stdout
+    # The reference application's image, as layers of some 150 MB.
+    assert 4 * 1000 * 50 < int(found[1]) < 4 * 1000 * 1000
 
 
 def test_registry_password_wrong(server: Server) -> None:

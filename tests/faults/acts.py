@@ -67,20 +67,18 @@ def restart_docker(stage: str) -> Act:
     """Restart Docker where a stage begins, and let the release meet it while it is away."""
 
     def act(bench: Bench, tag: str) -> Done:
-        with bench.outage():
-            with bench.paused(stage, lambda: bench.begin(tag)) as (run, _):
-                # systemd refuses a service that is restarted often, whoever asks.
-                bench.root("systemctl reset-failed docker; systemctl restart --no-block docker; sleep 0.2")
-            bench.until("Docker", lambda: bench.server.vps.exec("docker", "version").returncode == 0)
+        with bench.paused(stage, lambda: bench.begin(tag)) as (run, _):
+            # systemd refuses a service that is restarted often, whoever asks.
+            bench.root("systemctl reset-failed docker; systemctl restart --no-block docker; sleep 0.2")
+        bench.until("Docker", lambda: bench.server.vps.exec("docker", "version").returncode == 0)
         return run.wait()
 
     return act
 
 
 def restart_docker_alone(bench: Bench, tag: str) -> Done:
-    """Restart Docker while no release runs: what is lost here, no release could have saved. Then release."""
-    with bench.outage():
-        bench.root("systemctl reset-failed docker; systemctl restart docker")
+    """Restart Docker while no release runs. Then release."""
+    bench.root("systemctl reset-failed docker; systemctl restart docker")
     return bench.deploy(tag)
 
 

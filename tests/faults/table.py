@@ -16,8 +16,6 @@ OLD, NEW, EITHER = "old", "new", "old or new"
 # What a run with a migration goes through; the rest is the same without one.
 # What Ansible says of a connection that is lost before it knows which release it has begun.
 CONNECTION = "remote host|UNREACHABLE"
-# Docker restores its rules for published ports and its names while it starts, whether a release runs or not.
-DOCKER = "Docker restarted"
 STAGES = (
     "preflight",
     "pull",
@@ -108,7 +106,6 @@ def _in_each_stage() -> list[Fault]:
                 EITHER,
                 works=None,
                 tag=tag,
-                excuse=DOCKER,
                 typical=stage == "gate",
             ),
             Fault(
@@ -162,7 +159,6 @@ FAULTS = [
         acts.restart_docker_alone,
         NEW,
         works=True,
-        excuse=DOCKER,
     ),
     Fault(
         "connection cut",

@@ -66,7 +66,7 @@ LOOKS = {
     "content",
     "logs",
 }
-LOOKS |= {"connections", "resolve", "image_size", "storage", "memory"}
+LOOKS |= {"connections", "resolve", "image_size", "download_size", "storage", "memory"}
 # Calls that take no time and cannot go wrong.
 SAFE = {"now", "monotonic"}
 
@@ -512,6 +512,11 @@ class World:
                 self.files.remove_tree(path)
         elif name in ("create", "up"):
             real(args[0], args[1][:1], **named)
+            if name == "create":
+                # Compose gives a container that replaces another one its name last.
+                service = args[1][0]
+                half = self.docker.found[service]
+                self.docker.found[service] = replace(half, name=f"0123456789ab_{half.name}")
         elif name == "exec_to_file":
             self.files.files[args[2]] = "the whole"
         elif name == "run_once" and args[3][0] != "check":

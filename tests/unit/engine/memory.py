@@ -139,6 +139,7 @@ class MemoryDocker:
     asked: dict[str, int] = field(default_factory=dict)
     addresses: int = 1
     size: int = 100_000_000  # of every image
+    download: int | None = 40_000_000  # as the registry tells it
     used: int = 50_000_000  # memory, by every container
 
     def login(self, registry: Registry, directory: str) -> None:
@@ -187,6 +188,8 @@ class MemoryDocker:
         hashes = self.hashes(stack)
         for name in services:
             self.calls.append(f"create {name}")
+            if name in self.found and self.found[name].name != f"shop-{name}-1":
+                raise ReleaseError(f"cannot create {name}: Conflict. The container name is already in use")
             definition = stack.model["services"][name]
             self.addresses += 1
             self.found[name] = Container(
@@ -287,6 +290,9 @@ class MemoryDocker:
 
     def image_size(self, reference: str) -> int | None:
         return self.size if reference in self.images else None
+
+    def download_size(self, reference: str, timeout: float) -> int | None:
+        return self.download
 
     def storage(self) -> str:
         return "/var/lib/docker"

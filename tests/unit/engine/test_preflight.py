@@ -292,7 +292,9 @@ def test_new_images_are_taken_to_be_as_large_as_the_live_ones(live: Memory) -> N
     live.docker.size = GIGABYTE
     live.machine.disks["/var/lib/docker"] = Disk(2, 1_499_000_000)
     line = only(found(live))
-    assert line.startswith("not enough disk space in /var/lib/docker for what images and dump took last time")
+    assert line.startswith(
+        "not enough disk space in /var/lib/docker for the images and the dump of a release"
+    )
     assert ": 1499 MB are free, 1500 MB are needed: " in line
     assert "app_deploy_preflight.disk" in line
     assert found(live, request("sha-bbbbbbb", preflight={"disk": 1})) == []
@@ -313,9 +315,30 @@ def test_a_dump_is_taken_to_be_as_large_as_the_last_one_and_shares_its_disk(live
     assert found(live, request("sha-bbbbbbb", backup={})) == []
 
 
-def test_a_first_release_has_nothing_to_go_by(memory: Memory) -> None:
+def test_of_a_first_release_the_registry_says_how_large_it_is(memory: Memory) -> None:
+    memory.docker.download = 145_000_000
+    memory.machine.disks["/var/lib/docker"] = Disk(2, 869_000_000)
+    # Both services run the same image; half as much again is the default of app_deploy_preflight.disk.
+    assert "869 MB are free, 870 MB are needed" in only(found(memory))
+    memory.machine.disks["/var/lib/docker"] = Disk(2, 870_000_000)
+    assert found(memory) == []
+
+
+def test_an_image_of_which_nobody_knows_the_size_is_no_reason_to_refuse(memory: Memory) -> None:
+    memory.docker.download = None
     memory.machine.disks["/"] = Disk(1, 0)
     assert found(memory) == []
+
+
+def test_a_new_service_is_asked_about_beside_those_that_are_there(live: Memory) -> None:
+    live.docker.size = live.docker.download = 100_000_000
+    live.docker.model["services"]["extra"] = {
+        **live.docker.model["services"]["bot"],
+        "image": "ghcr.io/acme/extra:TAG",
+    }
+    services = [*REQUEST["services"], {"name": "extra", "kind": "singleton"}]
+    live.machine.disks["/var/lib/docker"] = Disk(2, 0)
+    assert "750 MB are needed" in only(found(live, request("sha-bbbbbbb", services=services)))
 
 
 def test_a_release_that_has_nothing_to_do_needs_nothing(live: Memory) -> None:

@@ -172,6 +172,9 @@ class Docker(Protocol):
     def image_size(self, reference: str) -> int | None:
         """Return the bytes that an image takes on this host, or None where it is not here."""
 
+    def download_size(self, reference: str, timeout: float) -> int | None:
+        """Return the bytes that the registry would send for an image, or None where it does not tell."""
+
     def storage(self) -> str:
         """Return the directory that images are kept in."""
 

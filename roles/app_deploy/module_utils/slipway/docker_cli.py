@@ -302,6 +302,19 @@ class DockerCli:
                 count += established(path.read_text(encoding="ascii"), port)
         return count
 
+    def download_size(self, reference: str, timeout: float) -> int | None:
+        """By the manifest, of which there may be one for each kind of processor: the largest counts."""
+        try:
+            done = self._run(["manifest", "inspect", "--verbose", reference], timeout=timeout)
+            told = json.loads(done.stdout)
+        except (ReleaseError, ValueError):
+            return None
+        manifests = [
+            one.get("SchemaV2Manifest") or one.get("OCIManifest") or {}
+            for one in (told if isinstance(told, list) else [told])
+        ]
+        return max(sum(layer["size"] for layer in item.get("layers", ())) for item in manifests) or None
+
     def image_size(self, reference: str) -> int | None:
         """See `docker.Docker`."""
         return api.image_size(reference)

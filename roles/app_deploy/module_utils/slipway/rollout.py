@@ -217,7 +217,13 @@ class Rollout:
 
     def create(self, stack: Stack, work: Plan) -> None:
         """Make the new containers, without starting them."""
-        self.site.docker.create(stack, list(self.containers(work)))
+        names = self.containers(work)
+        for item in self.site.docker.containers(self.request.app):
+            if item.name != names.get(item.service, item.name):
+                # Compose gives a container that replaces another one its name last, and was cut off before that; it
+                # would stumble over it now.
+                self.site.docker.remove(item.name)
+        self.site.docker.create(stack, list(names))
 
     def schema(self, stack: Stack, work: Plan) -> None:
         """Let the schema suit the new version."""
