@@ -231,6 +231,11 @@ class Bench:
                 unexcused += second.failed
         return unexcused, excused
 
+    def seconds_with_failures(self, report: Report) -> int:
+        """Count the seconds from the first to the last one in which a request failed."""
+        failing = [second.second for second in report.per_second if second.failed]
+        return failing[-1] - failing[0] + 1 if failing else 0
+
     def astray(self, report: Report) -> list[str]:
         """Tell of answers that are neither good nor an error, but for those in a window (a proxy that just starts)."""
         return [

@@ -350,12 +350,14 @@ class MemoryMachine:
         free_memory: bytes.
         taken: who listens.
         unknown: names that have no address.
+        certificates: what is wrong with them, by name.
     """
 
     disks: dict[str, Disk] = field(default_factory=lambda: {"/": Disk(1, 10**10)})
     free_memory: int | None = 10**10
     taken: list[Listener] = field(default_factory=list)
     unknown: set[str] = field(default_factory=set)
+    certificates: dict[str, str] = field(default_factory=dict)
 
     def disk(self, path: str) -> Disk:
         return self.disks[max((prefix for prefix in self.disks if path.startswith(prefix)), key=len)]
@@ -368,6 +370,9 @@ class MemoryMachine:
 
     def unresolved(self, names: Sequence[str], timeout: float) -> list[str]:
         return [name for name in names if name in self.unknown]
+
+    def certificate(self, name: str, timeout: float) -> str:
+        return self.certificates.get(name, "")
 
 
 class Memory:

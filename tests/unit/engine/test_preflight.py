@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import os
 import socket
+import ssl
+import subprocess
 import threading
 import time
 from contextlib import closing
@@ -208,6 +211,60 @@ def test_a_name_without_an_address_is_a_note_and_no_more(live: Memory) -> None:
     Rollout(live.site, wanted).run()
     notes = [event["text"] for event in live.site.journal.events() if event["event"] == "note"]
     assert set(answer.notes) <= set(notes)
+
+
+def test_a_certificate_that_is_refused_or_ends_soon_is_a_note_and_no_more(live: Memory) -> None:
+    services = copy.deepcopy(REQUEST["services"])
+    services[0]["hosts"] = ["shop.example", "*.shop.example", "fine.example"]
+    live.machine.certificates = {"shop.example": "ends in 3 days", "slipway.shop.example": "is refused"}
+    tls = {"service": "proxy", "tls_entrypoint": "websecure"}
+    answer = preflight.look(live.site, request("sha-bbbbbbb", services=services, proxy=tls), "/staging")
+    assert answer.findings == []
+    assert answer.notes == [
+        "the certificate for shop.example ends in 3 days: see what the proxy's log says of ACME"
+    ]
+    for quiet in ({"service": "proxy"}, {**tls, "tls_resolver": ""}):
+        wanted = request("sha-bbbbbbb", services=services, proxy=quiet)
+        assert preflight.look(live.site, wanted, "/staging").notes == []
+
+
+@pytest.mark.parametrize(
+    ("days", "trusted", "told"),
+    [
+        (90, True, ""),
+        (5, True, "ends in 5 days"),
+        (90, False, "is refused by browsers (self-signed certificate)"),
+    ],
+)
+def test_a_certificate_is_judged_as_a_browser_would(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, days: int, *, trusted: bool, told: str
+) -> None:
+    certificate, key = tmp_path / "server.crt", tmp_path / "server.key"
+    words = f"-x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days {days} -subj /CN=shop.example"
+    more = ["-addext", "subjectAltName=DNS:shop.example", "-addext", "keyUsage=digitalSignature,keyCertSign"]
+    files = ["-out", str(certificate), "-keyout", str(key)]
+    subprocess.run(["openssl", "req", *words.split(), *more, *files], check=True, capture_output=True)
+    if trusted:
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate, key)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            with contextlib.suppress(OSError), listener.accept()[0] as plain:
+                context.wrap_socket(plain, server_side=True).close()
+
+        server = threading.Thread(target=serve)
+        server.start()
+        port = listener.getsockname()[1]
+        assert RealMachine().certificate("shop.example", 5, port) == told
+        server.join(10)
+
+
+def test_where_nobody_answers_there_is_no_certificate_to_judge() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    assert RealMachine().certificate("shop.example", 1, port) == ""
 
 
 # Ports.

@@ -24,6 +24,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
+# Days that a certificate has to last. Let's Encrypt's are renewed 30 days before their end: with less than this left, that
+# has failed for some time.
+CERTIFICATE_DAYS = 14
+
+
 class Clock(Protocol):
     """Time."""
 
@@ -128,6 +133,13 @@ class Machine(Protocol):
 
     def unresolved(self, names: Sequence[str], timeout: float) -> list[str]:
         """Return those host names that have no address, as far as that can be told within so many seconds."""
+
+    def certificate(self, name: str, timeout: float) -> str:
+        """Say what is wrong with the certificate that this server shows for a host name.
+
+        Returns:
+            The end of a sentence that begins with the certificate; empty where it is right, or nobody answers.
+        """
 
 
 class RealClock:
@@ -321,6 +333,22 @@ class RealMachine:
             thread.join(max(0, deadline - time.monotonic()))
         late = [name for name, thread in zip(names, threads, strict=True) if thread.is_alive()]
         return [name for name in names if name in unknown or name in late]
+
+    def certificate(self, name: str, timeout: float, port: int = 443) -> str:
+        """As a browser would judge it; see `Machine.certificate`."""
+        trusted = ssl.create_default_context()
+        try:
+            with (
+                socket.create_connection(("127.0.0.1", port), timeout) as plain,
+                trusted.wrap_socket(plain, server_hostname=name) as secure,
+            ):
+                ends = str((secure.getpeercert() or {}).get("notAfter"))
+        except ssl.SSLCertVerificationError as error:
+            return f"is refused by browsers ({error.verify_message})"
+        except OSError:
+            return ""
+        days = (ssl.cert_time_to_seconds(ends) - time.time()) / 86_400
+        return f"ends in {days:.0f} days" if days < CERTIFICATE_DAYS else ""
 
 
 def _visible(path: Path) -> bool:

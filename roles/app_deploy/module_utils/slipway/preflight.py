@@ -109,7 +109,7 @@ def look(
     found.add(*clock(site, own))
     if pinned is None:
         # What served before has shown that it can be reached, and who goes back is in a hurry.
-        found.notes += names(site, request)
+        found.notes += [*names(site, request), *certificates(site, request)]
     model = found.ask(partial(plan.read_model, site, request, staging))
     images = found.ask(partial(compose.images, model, request)) if model else None
     if images is None:
@@ -164,6 +164,21 @@ def names(site: Site, request: Request) -> list[str]:
     return [
         f"{name} (hosts in app_deploy_services) has no address as this server sees it: see its DNS"
         for name in site.machine.unresolved(list(wanted), NAMES_TIMEOUT)
+    ]
+
+
+def certificates(site: Site, request: Request) -> list[str]:
+    """Note which public host names have a certificate that browsers refuse, or soon will; by a proxy that gets them itself."""
+    if not (request.proxy.tls_entrypoint and request.proxy.tls_resolver):
+        return []
+    wanted = dict.fromkeys(
+        name for service in request.web if service.public for name in service.hosts if "*" not in name
+    )
+    told = {name: site.machine.certificate(name, NAMES_TIMEOUT) for name in wanted}
+    return [
+        f"the certificate for {name} {problem}: see what the proxy's log says of ACME"
+        for name, problem in told.items()
+        if problem
     ]
 
 
