@@ -7,7 +7,9 @@ SHELL := /bin/bash
 BIN := .venv/bin
 LAB := $(BIN)/python -m lab
 # Whatever says that a shell runs it, committed or not yet.
-SHELL_FILES = $(shell git grep --untracked -lE '^\#!/(bin/|usr/bin/env )(ba)?sh')
+SHEBANG := ^\#!/(bin/|usr/bin/env )(ba)?sh
+SHELL_FILES = $(shell git grep --untracked -lE '$(SHEBANG)' -- ':!*.j2')
+SHELL_TEMPLATES = $(shell git grep --untracked -lE '$(SHEBANG)' -- '*.j2')
 
 .PHONY: help
 help: ## List the targets
@@ -85,6 +87,8 @@ lint-ansible: setup ## yamllint, ansible-lint (profile production), the syntax o
 .PHONY: lint-shell
 lint-shell: setup ## shellcheck, and hadolint for the Dockerfiles
 	$(BIN)/shellcheck $(SHELL_FILES)
+	@# Templates, with something in the place of each expression.
+	for file in $(SHELL_TEMPLATES); do sed -E 's/^\{\{.*\}\}$$/#/; s/\{\{[^}]*\}\}/1/g' "$$file" | $(BIN)/shellcheck - || exit 1; done
 	git ls-files --cached --others --exclude-standard '*Dockerfile*' | xargs $(BIN)/hadolint
 
 .PHONY: lint-workflows
