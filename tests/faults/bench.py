@@ -304,7 +304,7 @@ class Bench:
         ).splitlines()
         colour = status["live"]["colour"]
         wanted = [f"app-{colour} {live}", "postgres ", "redis ", "traefik ", f"worker-{colour} {live}"]
-        assert sorted(line for line in running) == wanted
+        assert sorted(running) == wanted, f"{sorted(running)} run\n{self.state()}"
         assert [item for item in status["releases"] if item["outcome"] == "unfinished"] == []
         assert self.server.must(f"ls {APP}/backups 2>/dev/null | grep part; true") == ""
         assert self.root(f"ls -A {APP}/releases/*/docker 2>/dev/null; true") == ""
