@@ -303,7 +303,8 @@ class Bench:
             ' --format \'{{.Label "com.docker.compose.service"}} {{.Label "slipway.release"}}\''
         ).splitlines()
         colour = status["live"]["colour"]
-        wanted = [f"app-{colour} {live}", "postgres ", "redis ", "traefik ", f"worker-{colour} {live}"]
+        label = status["live"]["containers"]  # of an earlier release, where a rollback has started them again
+        wanted = [f"app-{colour} {label}", "postgres ", "redis ", "traefik ", f"worker-{colour} {label}"]
         assert sorted(running) == wanted, f"{sorted(running)} run\n{self.state()}"
         assert [item for item in status["releases"] if item["outcome"] == "unfinished"] == []
         assert self.server.must(f"ls {APP}/backups 2>/dev/null | grep part; true") == ""
