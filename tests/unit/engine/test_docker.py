@@ -1,5 +1,6 @@
 """Reading what Docker, the registry and the kernel print; the texts are what the real ones printed."""
 
+import json
 import subprocess
 from pathlib import Path
 
@@ -112,3 +113,35 @@ def test_credentials_are_written_for_their_owner_alone(tmp_path: Path) -> None:
     written = tmp_path / "docker" / "config.json"
     assert written.stat().st_mode & 0o777 == 0o600
     assert written.read_text() == '{"auths": {"ghcr.io": {"auth": "YW5uOnA0c3N3MHJk"}}}'
+
+
+def manifest(*sizes: int, kind: str = "OCIManifest") -> dict[str, object]:
+    return {"Ref": IMAGE, kind: {"config": {"size": 9}, "layers": [{"size": size} for size in sizes]}}
+
+
+@pytest.mark.parametrize(
+    ("printed", "size"),
+    [
+        (json.dumps(manifest(40, 2, kind="SchemaV2Manifest")), 42),
+        # One for each kind of processor, and one that attests: the largest counts.
+        (json.dumps([manifest(40, 2), manifest(50), manifest(1)]), 50),
+        (json.dumps([]), None),
+        (json.dumps({"Ref": IMAGE}), None),
+        ("no such manifest: ghcr.io/acme/shop:sha-aaaaaaa", None),
+        ("", None),
+    ],
+)
+def test_the_registry_says_how_much_it_would_send(
+    monkeypatch: pytest.MonkeyPatch, printed: str, size: int | None
+) -> None:
+    done = subprocess.CompletedProcess([], 0, printed, "")
+    monkeypatch.setattr("slipway.docker_cli.subprocess.run", lambda *_, **__: done)
+    assert docker_cli.DockerCli().download_size(IMAGE, 1) == size
+
+
+def test_a_registry_that_does_not_answer_in_time_says_no_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    def late(command: list[str], *, timeout: float, **_: object) -> None:
+        raise subprocess.TimeoutExpired(command, timeout)
+
+    monkeypatch.setattr("slipway.docker_cli.subprocess.run", late)
+    assert docker_cli.DockerCli().download_size(IMAGE, 1) is None

@@ -313,7 +313,8 @@ class DockerCli:
             one.get("SchemaV2Manifest") or one.get("OCIManifest") or {}
             for one in (told if isinstance(told, list) else [told])
         ]
-        return max(sum(layer["size"] for layer in item.get("layers", ())) for item in manifests) or None
+        sizes = [sum(layer["size"] for layer in item.get("layers", ())) for item in manifests]
+        return max(sizes, default=0) or None
 
     def image_size(self, reference: str) -> int | None:
         """See `docker.Docker`."""
