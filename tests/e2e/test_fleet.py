@@ -43,6 +43,8 @@ class Fleet:
         settings = {
             "app_deploy_compose_files": [str(state.ROOT / "docker-compose.prod.yml"), str(compose)],
             "app_deploy_env": {"DATABASE_HOST": servers["fleet-one"].address},
+            # Published or not, it is closed to everybody else.
+            "bootstrap_firewall_rules": [f"ip saddr {servers['fleet-two'].address} tcp dport 5432 accept"],
             "app_deploy_migrate_on": "first",
             # What is at hand on the second server is not the database.
             "app_deploy_migrations": {

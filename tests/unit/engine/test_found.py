@@ -54,6 +54,18 @@ def test_any_garbled_line_of_the_live_release_is_survived(memory: Memory, word: 
     assert memory.running() == {"proxy", "db", "web-blue", "bot-blue"}
 
 
+def test_a_release_that_was_killed_before_its_commit_and_lost_its_facts_is_told_from_the_server(
+    memory: Memory,
+) -> None:
+    lines = memory.files.files[JOURNAL].splitlines(keepends=True)
+    lost = ('"event": "fact"', '"event": "commit"', '"event": "end"')
+    lines = [line for line in lines if "2-sha-bbbbbbb" not in line or not any(word in line for word in lost)]
+    memory.files.files[JOURNAL] = "".join(lines)
+    assert deploy(memory, "sha-ccccccc") == "live"
+    assert memory.serving() == "3-sha-ccccccc"
+    assert memory.running() == {"proxy", "db", "web-blue", "bot-blue"}
+
+
 def test_an_older_release_without_its_end_does_not_stop_the_live_one(memory: Memory) -> None:
     lines = memory.files.files[JOURNAL].splitlines(keepends=True)
     lines = [line for line in lines if not ('"event": "end"' in line and "1-sha-aaaaaaa" in line)]

@@ -77,7 +77,9 @@ def _missing(site: Site, request: Request) -> tuple[dict[str, Any] | None, str]:
             and release is not serving
         ):
             told = f"release {release.id} serves and has held its watch: it is live"
-            return {"release": release.id, "event": "commit"}, told
+            if release.facts.keys() >= NEEDED:
+                return {"release": release.id, "event": "commit"}, told
+            return _event(site, request, *shown, release.facts), told
     if serving is None or serving.facts.keys() >= NEEDED:
         return None, ""
     colour = shown[1] if shown and shown[0] == serving.id else _colour(site, request, serving)

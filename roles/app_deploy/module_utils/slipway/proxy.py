@@ -114,8 +114,8 @@ def render_watched(
 ) -> dict[str, Any]:
     """Return the configuration that sends all traffic to a release, and to the one before where that one is out of reach.
 
-    For the time of the watch, in which the old version runs anyway. It is no judgement: a version that answers with errors
-    is asked all the same. The old version's answers carry the header of the new one as well, whose routes they came by.
+    For the time of the watch, in which the old version runs anyway. It is no judgement: a version whose health path
+    answers well is asked, whatever else it answers with errors. The old version's answers carry the header of the new one as well, whose routes they came by.
 
     Args:
         old: what the release before was asked with.
