@@ -173,8 +173,12 @@ def check() -> None:
             )
 
 
-def up() -> None:
-    """Make sure that an engine answers: use the one that does, or install and start Debian's."""
+def up() -> bool:
+    """Make sure that an engine answers: use the one that does, or install and start Debian's.
+
+    Returns whether it had to be started.
+    """
+    started = False
     version = answer()
     if version is None:
         check()
@@ -185,10 +189,13 @@ def up() -> None:
             if version is not None:
                 # The package has started it; so it is the lab's to stop.
                 _remember("systemd")
+                started = True
     if version is None:
         _start()
         version = answer()
+        started = True
     say(f"engine: Docker {version} at {host()}, client {docker()}")
+    return started
 
 
 def _start() -> None:

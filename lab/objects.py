@@ -19,8 +19,12 @@ def labels() -> list[str]:
     return ["--label", LABEL, "--label", f"{HOME_LABEL}={state.directory()}"]
 
 
-def check_home() -> None:
-    """Raise LabError when the lab of another checkout lives in this engine; clear up after one that is gone."""
+def check_home(*, unused: bool = False) -> None:
+    """Raise LabError when the lab of another checkout lives in this engine; clear up after one that is gone.
+
+    Args:
+        unused: nobody used this engine until now, so a lab that is in it was left behind.
+    """
     form = f'{{{{.Names}}}}\t{{{{.Label "{HOME_LABEL}"}}}}'
     listed = engine.output(
         "ps", "--all", "--filter", f"label={LABEL}", "--filter", f"name=^{NAME}-", "--format", form
@@ -30,12 +34,12 @@ def check_home() -> None:
         if home != str(state.directory()):
             others.setdefault(home, []).append(name)
     for home, names in others.items():
-        if Path(home).exists():
+        if Path(home).exists() and not unused:
             raise LabError(
                 f"another checkout's lab ({home}) runs in this engine: run `python -m lab down` there first"
             )
-        # Nobody could reach them any more: their keys and passwords went with that folder.
-        say(f"removing {len(names)} containers of a checkout that is gone ({home})")
+        # Of a run that was killed with its engine; or their keys and passwords went with that folder.
+        say(f"removing {len(names)} containers that another checkout's lab left behind ({home})")
         remove_containers(names)
 
 

@@ -40,8 +40,8 @@ def up() -> registry.Registry:
     with state.lock():
         start = time.monotonic()
         check()
-        engine.up()
-        objects.check_home()
+        started = engine.up()
+        objects.check_home(unused=started)
         keys.client_key()
         keys.vault_password()
         images.prepare()

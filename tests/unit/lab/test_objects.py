@@ -36,4 +36,13 @@ def test_what_a_deleted_checkout_left_running_is_cleared_up(
 ) -> None:
     objects.check_home()
     assert removed == ["slipway-lab-dns", "slipway-lab-vps-a"]
-    assert "of a checkout that is gone" in "".join(capsys.readouterr())
+    assert "left behind" in "".join(capsys.readouterr())
+
+
+def test_what_was_left_in_an_engine_that_had_stopped_is_cleared_up(
+    removed: list[str], tmp_path: Path
+) -> None:
+    """A run that was killed with its engine, on a machine that starts anew with the same disk."""
+    (tmp_path / "other").mkdir()
+    objects.check_home(unused=True)
+    assert removed == ["slipway-lab-dns", "slipway-lab-vps-a"]
