@@ -9,7 +9,8 @@ import time
 from typing import TYPE_CHECKING
 
 from lab import play
-from tests.e2e.server import LIMITS, NAME, ONE, TWO
+from lab.load import LoadProcess
+from tests.e2e.server import APP, LIMITS, NAME, ONE, TWO
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,3 +75,26 @@ def test_a_second_release_at_the_same_time_is_told_who_is_at_it(server: Server) 
         assert f"another release is running: {tag} by ann since" in second.stdout
         assert first.wait(PATIENCE) == 0
     assert server.status()["live"]["tag"] == tag
+
+
+def test_a_rollback_does_not_wait_until_streams_of_the_version_before_have_ended(server: Server) -> None:
+    """The moment in which most rollbacks are wanted: the release serves, and lets the version before it drain."""
+    before = server.status()["live"]
+    tag = TWO if before["tag"] == ONE else ONE
+    with LoadProcess(server.url, rate=20, sse=1, ws=1) as load:
+        with subprocess.Popen(
+            play.command("deploy.yml", "-e", '{"app_deploy_limits": {"drain": 600}}', "-e", f"tag={tag}"),
+            cwd=play.ANSIBLE,
+            env=play.environment([NAME]),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        ) as first:
+            wait_for("the commit", lambda: server.status()["live"]["tag"] == tag)
+            done = play.run("rollback.yml", hosts=[NAME])
+            assert first.wait(PATIENCE) == 0
+        report = load.stop()
+    assert done.returncode == 0, done.stdout
+    assert server.status()["live"]["tag"] == before["tag"]
+    assert server.must(f"grep -c 'a rollback waits, so' {APP}/journal.jsonl").strip() == "1"
+    assert report.failed == 0, report.summary()

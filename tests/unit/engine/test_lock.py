@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -153,6 +153,24 @@ def test_a_release_that_only_tidies_up_is_waited_for_unasked(
         with pytest.raises(Busy, match="waited 100 s for it"):
             enter(site, replace(wanted, waited=100.0))
     assert isinstance(enter(site, replace(wanted, waited=5.0)), Lock)
+
+
+@pytest.mark.parametrize(("events", "asked"), [([], False), (["commit"], True)])
+def test_a_rollback_asks_a_release_that_only_tidies_up_to_hurry(
+    site: Site, monkeypatch: pytest.MonkeyPatch, events: list[str], *, asked: bool
+) -> None:
+    monkeypatch.setattr("slipway.lock.PATIENCE", 0.05)
+    site.journal.write("8-sha-aaaaaaa", "begin")
+    site.keep_request("8-sha-aaaaaaa", request("sha-aaaaaaa"))
+    for event in events:
+        site.journal.write("8-sha-aaaaaaa", event)
+    hurry = site.hurry_file("8-sha-aaaaaaa")
+    with owner(f"{site.directory}/lock"), suppress(Busy):
+        enter(site, Caller("sha-bbbbbbb"))
+    assert site.files.read(hurry) is None  # a deploy has time
+    with owner(f"{site.directory}/lock"), suppress(Busy):
+        enter(site, Caller("rollback", hurry=True))
+    assert (site.files.read(hurry) is not None) is asked
 
 
 def test_who_waited_gets_the_lock_when_it_is_free(site: Site) -> None:

@@ -249,6 +249,32 @@ def test_drain_waits_for_open_connections(live: Memory) -> None:
     assert "stop shop-web-blue-1" in live.docker.calls
 
 
+def test_drain_ends_where_a_rollback_waits(live: Memory) -> None:
+    live.docker.open_connections = [1] * 10_000
+    sleep = live.clock.sleep
+
+    def hurry(seconds: float) -> None:
+        release = live.site.journal.releases()[-1]
+        if release.stage == "drain" and live.clock.time > drain_began[0] + 1:
+            live.files.write(live.site.hurry_file(release.id), "", 0o600)
+        elif release.stage != "drain":
+            drain_began[0] = live.clock.time
+        sleep(seconds)
+
+    drain_began = [0.0]
+    live.clock.sleep = hurry  # type: ignore[method-assign] # a moment of this test
+    assert deploy(live, "sha-bbbbbbb") == "live"
+    assert dict(live.site.journal.releases()[-1].stages)["drain"] == pytest.approx(1.2, abs=0.3)
+    assert "stop shop-web-blue-1" in live.docker.calls
+    notes = [event["text"] for event in live.site.journal.events() if event["event"] == "note"]
+    assert "a rollback waits, so 1 connections to the old version are not waited for" in notes
+    # It is of that release alone.
+    live.docker.open_connections = [1] * 10_000
+    live.clock.sleep = sleep  # type: ignore[method-assign] # as above
+    deploy(live, "sha-ccccccc")
+    assert dict(live.site.journal.releases()[-1].stages)["drain"] == pytest.approx(28, abs=0.2)
+
+
 def test_drain_ends_at_its_limit_and_says_so(live: Memory) -> None:
     live.docker.open_connections = [1] * 10_000
     deploy(live, "sha-bbbbbbb")

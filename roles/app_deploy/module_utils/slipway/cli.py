@@ -210,7 +210,7 @@ def _rollback(options: argparse.Namespace, site: Site) -> dict[str, Any]:
     if options.check:
         return rollback.check(site, wanted)
     there = site_of_live(site)
-    caller = Caller(f"rollback {wanted.to}".strip(), wanted.actor, wanted.run_url, wanted.wait)
+    caller = Caller(f"rollback {wanted.to}".strip(), wanted.actor, wanted.run_url, wanted.wait, hurry=True)
     return _start(options, there, caller, lambda: rollback.Rollback(there, wanted), NEWS_AFTER_ROLLBACK)
 
 

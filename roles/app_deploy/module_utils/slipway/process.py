@@ -42,6 +42,7 @@ class Caller:
         run_url: where the run that asks can be read; may be empty.
         wait: seconds to wait for a release that runs already.
         waited: seconds of these that are over.
+        hurry: whether a release that only tidies up is asked to let the version before it go at once.
     """
 
     release: str
@@ -49,6 +50,7 @@ class Caller:
     run_url: str = ""
     wait: int = 0
     waited: float = 0
+    hurry: bool = False
 
 
 def real_site(directory: str, app: str) -> Site:
@@ -66,11 +68,18 @@ def lock_of(site: Site) -> Lock:
     return Lock(f"{site.directory}/lock", stage)
 
 
-def tidying(site: Site) -> float:
-    """Tell how many seconds a release that is past its commit may go on: its drain, and a margin; 0 where none is."""
+def tidying(site: Site, *, hurry: bool = False) -> float:
+    """Tell how many seconds a release that is past its commit may go on: its drain, and a margin; 0 where none is.
+
+    Args:
+        site: the application.
+        hurry: ask it to end its drain.
+    """
     begun = [release for release in site.journal.releases() if "ended" not in release.facts]
     if not begun or begun[-1].outcome != LIVE:
         return 0
+    if hurry:
+        site.files.write(site.hurry_file(begun[-1].id), "", 0o600)
     kept = site.kept_request(begun[-1].id)
     return (kept.limits if kept else Limits()).drain + TIDYING
 
@@ -95,7 +104,7 @@ def enter(site: Site, caller: Caller) -> Lock | str:
         # The first call only looks, so that whoever asks soon knows what it waits for.
         lock.take({**who, "since": site.clock.now()}, min(wait - waited, WAIT_SLICE) if waited else 0)
     except Busy as busy:
-        tidies = tidying(site)
+        tidies = tidying(site, hurry=caller.hurry)
         wait = max(caller.wait, tidies)
         if not wait or (waited and wait - waited <= WAIT_SLICE):
             raise Busy(busy.holder, wait) from None

@@ -688,12 +688,15 @@ class Rollout:
         self.journal.write(self.id, "end", outcome=LIVE, live=self.id)
 
     def drain(self, work: Plan) -> None:
-        """Wait until no connection is open to the old version; the watch has been part of its time."""
+        """Wait until no connection is open to the old version, or a rollback waits; the watch has been part of its time."""
         clock, limits = self.site.clock, self.request.limits
         deadline = clock.monotonic() + limits.drain - self.watched
         while left := self.open_connections(work):
             if clock.monotonic() >= deadline:
                 self.note(f"{left} connections are still open to the old version after {limits.drain:g} s")
+                return
+            if self.site.files.read(self.site.hurry_file(self.id)) is not None:
+                self.note(f"a rollback waits, so {left} connections to the old version are not waited for")
                 return
             clock.sleep(0.1)
 

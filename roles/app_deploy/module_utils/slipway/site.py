@@ -61,6 +61,10 @@ class Site:
         """Where one release's compose files, env and request are kept."""
         return f"{self.directory}/releases/{release}"
 
+    def hurry_file(self, release: str) -> str:
+        """Where it is told that a release must not wait any longer for the version before it."""
+        return f"{self.release_directory(release)}/hurry"
+
     def backup_file(self, release: str) -> str:
         """The dump that was taken before a release's migrations."""
         return f"{self.directory}/backups/{release}.dump"
