@@ -323,6 +323,27 @@ def test_monitoring_has_its_own_key(setup: Setup) -> None:
     assert "watcher-9d8e" not in done.stdout
 
 
+def test_provisioning_has_its_own_key(setup: Setup) -> None:
+    """drift.yml is turned on together with the key that it needs, and that key is nowhere else."""
+    key = setup.key().read_text(encoding="utf-8")
+    setup.put({**SECRETS, "PRODUCTION_SSH_KEY": key})
+    arguments = ["--yes", "--environments", "production provisioning", "--from", str(setup.values)]
+    assert setup.run(*arguments).returncode == 0
+    assert not [name for name in setup.changes() if "DRIFT" in name or "PROVISION_" in name]
+    (setup.values / "provisioning").mkdir()
+    (setup.values / "provisioning/PRODUCTION_PROVISION_SSH_KEY").write_text(key, encoding="utf-8")
+    done = setup.run(*arguments)
+    assert done.returncode == 0, done.stderr
+    changes = setup.changes()
+    assert changes["POST /environments/provisioning/deployment-branch-policies"]["name"] == "main"
+    names = [name for name in changes if "PROVISION_SSH_KEY" in name]
+    assert names == ["PUT /environments/provisioning/secrets/PRODUCTION_PROVISION_SSH_KEY"]
+    assert changes["POST /actions/variables"]["name"] == "PRODUCTION_DRIFT"
+    assert changes["POST /actions/variables"]["value"] == "true"
+    done = setup.run("--yes", "--no-environments", "--environments", "production provisioning")
+    assert "provisioning's key needs an environment of its own" in done.stderr
+
+
 def test_a_free_plan(setup: Setup) -> None:
     """GitHub's refusals are told with a way out, and everything else is still done."""
     upgrade = {"message": "Upgrade to GitHub Pro or make this repository public to enable this feature."}
