@@ -1,5 +1,5 @@
 #!/bin/sh
-# Put newer versions of the engine and of containerd into the repository that repository.sh made.
+# Put newer versions of the engine and of containerd into the repository that docker_repository.sh made.
 set -eu
 export GNUPGHOME=/srv/gnupg
 cd /srv/repository/linux/debian

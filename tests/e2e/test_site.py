@@ -1,0 +1,81 @@
+"""site.yml is cut off half way, by a power cut and by the network, and the next run gets there."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+import lab
+from lab import play
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+NAME = "site"
+# Seconds that one run may take, and until what a test waits for in it has come.
+PATIENCE = 300
+# A mirror so slow (in kB/s) that there is a half way, and apt's patience with one that is silent (in seconds).
+SLOW = 'Acquire::http::Dl-Limit "10000"; Acquire::http::Timeout "5";'
+
+
+@pytest.fixture
+def fresh() -> Iterator[lab.Vps]:
+    """A server on which nothing has been run yet."""
+    lab.up()
+    machine = lab.vps.up(NAME, fresh=True)
+    done = machine.ssh(f"echo '{SLOW}' > /etc/apt/apt.conf.d/99-slow")
+    assert done.returncode == 0, done.stderr
+    yield machine
+    lab.vps.down(NAME)
+
+
+def site(machine: lab.Vps, moment: str, act: Callable[[], object]) -> tuple[int, str]:
+    """Run site.yml, and act as soon as a command succeeds on the server; return exit code and output."""
+    with subprocess.Popen(
+        play.command("site.yml"),
+        cwd=play.ANSIBLE,
+        env=play.environment([NAME]),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as running:
+        try:
+            deadline = time.monotonic() + PATIENCE
+            while machine.exec("sh", "-c", moment).returncode:
+                assert running.poll() is None, f"it ended before: {running.communicate()[0]}"
+                assert time.monotonic() < deadline, f"not within {PATIENCE} s: {moment}"
+            act()
+            told = running.communicate(timeout=PATIENCE)[0]
+        finally:
+            running.kill()
+    return running.returncode, told
+
+
+def reason(told: str) -> str:
+    """Return the one line that says what went wrong."""
+    (line,) = (line for line in told.splitlines() if line.startswith("[ERROR]"))
+    return line
+
+
+def test_what_breaks_off_half_way_is_finished_by_the_next_run(fresh: lab.Vps) -> None:
+    code, told = site(fresh, "pgrep -x dpkg", lambda: fresh.reboot(hard=True))
+    assert code != 0
+    assert "unreachable=1" in told
+    assert "127.0.0.1" in reason(told)
+
+    route = fresh.exec("ip", "-4", "route", "show", "default").stdout.strip()
+    half_way = "test $(stat --format %s /var/cache/apt/archives/partial/docker.io_* | head -n 1) -gt 1000000"
+    code, told = site(fresh, half_way, lambda: fresh.exec("ip", "route", "del", "default"))
+    assert code != 0
+    assert "The package mirror does not answer as it should" in reason(told), reason(told)
+    fresh.exec("ip", "route", "add", *route.split())
+
+    done = play.run("site.yml", hosts=[NAME])
+    assert done.returncode == 0, done.stdout
+    assert fresh.ssh("docker info", user="deploy").returncode == 0
+    again = play.run("site.yml", hosts=[NAME])
+    assert "changed=0 " in again.stdout, again.stdout
