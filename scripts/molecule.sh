@@ -8,6 +8,8 @@ export PATH="$PWD/.venv/bin:$PATH" # where Molecule looks for Ansible's programs
 one() {
   local scenario=$1 log=$LOGS/molecule-$1.log began=$SECONDS
   echo "molecule $scenario: started"
+  # A run that was killed left the belief behind that its machine is there.
+  .venv/bin/molecule reset --scenario-name "$scenario" >"$log" 2>&1
   if .venv/bin/molecule test --scenario-name "$scenario" >"$log" 2>&1; then
     # The test runner's closing line.
     echo "molecule $scenario: passed after $((SECONDS - began)) s: $(grep --extended-regexp '[0-9]+ passed' "$log" | tail -n 1)"
