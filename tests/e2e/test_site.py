@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import time
 from typing import TYPE_CHECKING
@@ -9,10 +10,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 import lab
-from lab import play
+from lab import keys, play
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 NAME = "site"
 # Seconds that one run may take, and until what a test waits for in it has come.
@@ -74,6 +76,11 @@ def test_what_breaks_off_half_way_is_finished_by_the_next_run(fresh: lab.Vps) ->
 
     done = fresh.exec("sh", "-c", TORN)
     assert done.returncode == 0, done.stderr
+    unproved = "test -d /var/lib/bootstrap/unproved"
+    code, told = site(fresh, unproved, lambda: fresh.reboot(hard=True))
+    assert code != 0
+    # Were the new ways in bad ones, nobody but the host itself could put the old ones back.
+    assert fresh.exec("systemctl", "is-enabled", "bootstrap-access.timer").returncode == 0
 
     route = fresh.exec("ip", "-4", "route", "show", "default").stdout.strip()
     half_way = "test $(stat --format %s /var/cache/apt/archives/partial/docker.io_* | head -n 1) -gt 1000000"
@@ -87,3 +94,34 @@ def test_what_breaks_off_half_way_is_finished_by_the_next_run(fresh: lab.Vps) ->
     assert fresh.ssh("docker info", user="deploy").returncode == 0
     again = play.run("site.yml", hosts=[NAME])
     assert "changed=0 " in again.stdout, again.stdout
+
+
+def test_a_user_whose_sudo_asks_for_a_password_keeps_it_as_long_as_it_is_needed(
+    fresh: lab.Vps, tmp_path: Path
+) -> None:
+    key = keys.client_key().with_suffix(".pub").read_text(encoding="utf-8").strip()
+    script = f"""
+        set -eu
+        apt-get update -qq && apt-get install -qq -y sudo >/dev/null
+        useradd --create-home --shell /bin/bash --groups sudo anna
+        echo anna:correct-horse | chpasswd
+        install -d -o anna -m 700 /home/anna/.ssh
+        echo '{key}' > /home/anna/.ssh/authorized_keys
+    """
+    done = fresh.ssh(script, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert fresh.ssh("sudo --non-interactive true", user="anna").returncode != 0
+    anna = {"name": "anna", "authorized_keys": [key]}
+
+    def run(user: dict[str, object], **more: str) -> subprocess.CompletedProcess[str]:
+        settings = tmp_path / "settings.json"
+        settings.write_text(json.dumps({"provision_user": "anna", "bootstrap_users": [user], **more}))
+        return play.run("site.yml", "-e", f"@{settings}", hosts=[NAME])
+
+    refused = run(anna, ansible_become_password="correct-horse")
+    assert "bootstrap_users lists anna, who runs this playbook, without sudo" in reason(refused.stdout)
+    first = run({**anna, "sudo": True}, ansible_become_password="correct-horse")
+    assert first.returncode == 0, first.stdout
+    again = run({**anna, "sudo": True})
+    assert "changed=0 " in again.stdout, again.stdout
+    assert fresh.exec("passwd", "--status", "anna").stdout.split()[1] == "L"

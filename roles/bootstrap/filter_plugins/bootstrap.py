@@ -63,6 +63,11 @@ def drift(
     return {"write": write, "remove": remove, "fresh": fresh, "note": note}
 
 
+def overridden(meant: dict[str, list[str]], in_force: dict[str, str]) -> list[str]:
+    """Return the settings that have none of the values that are meant."""
+    return [key for key, values in meant.items() if in_force.get(key) not in values]
+
+
 def reason(result: dict[str, Any]) -> str:
     """Return in one line why a task failed: the first line that its command printed, or else its message."""
     for name in ("stderr", "msg"):
@@ -77,4 +82,9 @@ class FilterModule:
 
     def filters(self) -> dict[str, Any]:
         """Return the filters by name."""
-        return {"bootstrap_key_files": key_files, "bootstrap_drift": drift, "bootstrap_reason": reason}
+        return {
+            "bootstrap_key_files": key_files,
+            "bootstrap_drift": drift,
+            "bootstrap_overridden": overridden,
+            "bootstrap_reason": reason,
+        }

@@ -65,7 +65,7 @@ host:
   description:
     - C(packages), C(paths), C(listings), C(accounts), C(sysctls) and C(units) answer the options, null for what is not there.
     - C(container), C(hostname), C(timezone), C(memory_mb), C(swap_mb), C(free_mb) (by directory), C(dpkg_interrupted).
-    - C(ssh) has C(error) (the configuration as a whole does not parse), C(ports), C(rsa_bits) of the host key, and what this OpenSSH knows, by kind.
+    - C(ssh) has C(error) (the configuration as a whole does not parse), C(ports), C(rsa_bits) of the host key, C(in_force) (settings by name), and what this OpenSSH knows, by kind.
     - C(login_defs) has the settings of C(/etc/login.defs).
     - C(firewall) is V(loaded), V(changed) (by hand, since it was loaded) or V(missing).
     - C(came_as) is the user who logged in; C(unproved) says that new ways in were never proved, because the run broke off.
@@ -80,6 +80,7 @@ import hashlib
 import json
 import os
 import pwd
+import re
 import socket
 import stat
 from pathlib import Path
@@ -89,6 +90,10 @@ from ansible.module_utils.basic import AnsibleModule
 APPLIED = "/var/lib/bootstrap/applied.json"
 UNPROVED = "/var/lib/bootstrap/unproved"
 LOADED = "/run/bootstrap-firewall.loaded"
+# Bytes of the largest file whose content is looked at.
+LARGEST = 1 << 20
+# What decides who comes in; `sshd -T` tells what it makes of all its files.
+IN_FORCE = ("passwordauthentication", "kbdinteractiveauthentication", "permitrootlogin", "authorizedkeysfile")
 QUERIES = {"kex": "kex", "ciphers": "cipher", "macs": "mac"}
 
 
@@ -149,11 +154,22 @@ class Probe:
 
     def ssh(self) -> dict[str, object]:
         """Return whether sshd takes its configuration, where it listens, and which algorithms it knows."""
-        code, out, err = self.output("/usr/sbin/sshd", "-T")
+        # As for somebody of no account who comes from anywhere, whom every `Match` for all concerns.
+        code, out, err = self.output(
+            "/usr/sbin/sshd", "-T", "-C", "user=nobody,host=localhost,addr=203.0.113.1"
+        )
         error = next(iter(err.strip().splitlines()), "sshd -T failed") if code else ""
-        ports = [int(line.split()[1]) for line in out.splitlines() if line.startswith("port ")]
+        ports = sorted(ports_of(out) | self.socket_ports())
         known = {kind: self.output("ssh", "-Q", query)[1].split() for kind, query in QUERIES.items()}
-        return {"error": error, "ports": ports, "rsa_bits": rsa_bits(), **known}
+        told = dict(line.split(" ", 1) for line in out.splitlines() if " " in line)
+        in_force = {key: told.get(key, "") for key in IN_FORCE}
+        return {"error": error, "ports": ports, "rsa_bits": rsa_bits(), "in_force": in_force, **known}
+
+    def socket_ports(self) -> set[int]:
+        """Return the ports on which systemd listens for sshd, as it does on Ubuntu."""
+        fields = "--property=ActiveState,Listen"
+        _, out, _ = self.output("systemctl", "show", fields, "ssh.socket")
+        return set(map(int, re.findall(r":(\d+) \(Stream\)", out))) if "ActiveState=active" in out else set()
 
     def firewall(self) -> str:
         """Return whether the role's table is as it was when it was loaded."""
@@ -182,6 +198,11 @@ class Probe:
         }
 
 
+def ports_of(settings: str) -> set[int]:
+    """Return the ports on which sshd listens by what `sshd -T` prints, an address of its own included."""
+    return set(map(int, re.findall(r"^(?:port |listenaddress .*:)(\d+)", settings, re.MULTILINE)))
+
+
 def text(path: str) -> str:
     """Return a file's text; the empty string where it cannot be read."""
     try:
@@ -199,7 +220,8 @@ def entry(path: str) -> dict[str, object] | None:
     kind = "link" if stat.S_ISLNK(found.st_mode) else "directory" if stat.S_ISDIR(found.st_mode) else "file"
     told: dict[str, object] = {"kind": kind, "mode": f"{stat.S_IMODE(found.st_mode):04o}"}
     told["owner"], told["group"] = owner(found.st_uid, found.st_gid)
-    if kind == "file":
+    # Settings are small. A swap file or a pipe is there or not; reading it would take the host's memory, or for ever.
+    if stat.S_ISREG(found.st_mode) and found.st_size <= LARGEST:
         told["sha256"] = hashlib.sha256(Path(path).read_bytes()).hexdigest()
     elif kind == "link":
         told["target"] = os.path.normpath(Path(path).parent / Path(path).readlink())

@@ -107,3 +107,10 @@ def test_a_user_without_keys_has_an_empty_file() -> None:
 )
 def test_a_reason_is_one_line(result: dict[str, str], line: str) -> None:
     assert FILTERS.reason(result) == line
+
+
+def test_what_another_file_overrides_is_told() -> None:
+    meant = {"passwordauthentication": ["no"], "permitrootlogin": ["prohibit-password", "without-password"]}
+    in_force = {"passwordauthentication": "yes", "permitrootlogin": "without-password"}
+    assert FILTERS.overridden(meant, in_force) == ["passwordauthentication"]
+    assert FILTERS.overridden(meant, {**in_force, "passwordauthentication": "no"}) == []

@@ -39,6 +39,21 @@ def test_an_entry_tells_kind_mode_and_content(tmp_path: Path) -> None:
     assert PROBE.entry(str(tmp_path / "missing")) is None
 
 
+def test_what_is_no_setting_is_not_read(tmp_path: Path) -> None:
+    """A swap file would take the host's memory, and a pipe is never read to its end."""
+    large, pipe = tmp_path / "swapfile", tmp_path / "pipe"
+    with large.open("wb") as file:
+        file.truncate(PROBE.LARGEST + 1)
+    os.mkfifo(pipe)
+    assert "sha256" not in PROBE.entry(str(large))
+    assert "sha256" not in PROBE.entry(str(pipe))
+
+
+def test_every_port_of_sshd_is_known() -> None:
+    told = "port 22\naddressfamily any\nlistenaddress [::]:2222\nlistenaddress 203.0.113.7:2022\nmaxauthtries 3\n"
+    assert PROBE.ports_of(told) == {22, 2022, 2222}
+
+
 def test_a_user_without_a_name_is_told_by_number() -> None:
     assert PROBE.owner(os.getuid(), 4242424)[1] == "4242424"
 
