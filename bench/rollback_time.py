@@ -15,7 +15,6 @@ import argparse
 import datetime as dt
 import json
 import statistics
-import subprocess
 import sys
 import time
 from typing import Any
@@ -34,15 +33,7 @@ def command(playbook: str, *arguments: str) -> tuple[float, float]:
     """Run a playbook; return the seconds that it took, and the time at which its first task was done."""
     began, shown = time.monotonic(), 0.0
     printed = []
-    with subprocess.Popen(
-        play.command(playbook, *arguments),
-        cwd=play.ANSIBLE,
-        env=play.environment([NAME]),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    ) as process:
+    with play.start(playbook, *arguments, hosts=[NAME]) as process:
         for line in process.stdout or []:
             printed.append(line)
             # Ansible shows a task when it is done; the first one finds the tasks, and the next one goes back.

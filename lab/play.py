@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from lab import state
 from lab.progress import HEARTBEAT, say
@@ -34,6 +34,37 @@ def environment(hosts: Sequence[str], extra: Mapping[str, str] | None = None) ->
     return {**kept, **own, "PYTHONUNBUFFERED": "1", **(extra or {})}
 
 
+def start(
+    playbook: str,
+    *arguments: str,
+    hosts: Sequence[str],
+    extra: Mapping[str, str] | None = None,
+    output: IO[str] | int = subprocess.PIPE,
+    own_session: bool = False,
+) -> subprocess.Popen[str]:
+    """Start a playbook; return the process, whose standard output and error are one.
+
+    Args:
+        playbook: its file in ``ansible/``.
+        arguments: passed on to ansible-playbook.
+        hosts: names of the VPSs that it may see.
+        extra: added to its environment.
+        output: where it prints: a file, or as for subprocess.
+        own_session: makes it the leader of a process group that can be killed as a whole.
+    """
+    return subprocess.Popen(
+        command(playbook, *arguments),
+        cwd=ANSIBLE,
+        env=environment(hosts, extra),
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        start_new_session=own_session,
+    )
+
+
 def run(
     playbook: str,
     *arguments: str,
@@ -53,16 +84,7 @@ def run(
         timeout: seconds until it is killed; its exit code is then -9.
     """
     began = time.monotonic()
-    process = subprocess.Popen(
-        command(playbook, *arguments),
-        cwd=ANSIBLE,
-        env=environment(hosts, extra),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-    )
+    process = start(playbook, *arguments, hosts=hosts, extra=extra)
     lines: queue.Queue[str | None] = queue.Queue()
     reader = threading.Thread(target=_read, args=(process, lines), daemon=True)
     reader.start()

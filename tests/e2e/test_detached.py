@@ -28,19 +28,18 @@ def wait_for(what: str, holds: Callable[[], bool]) -> None:
         time.sleep(0.1)
 
 
+def start(*arguments: str, own_session: bool = False) -> subprocess.Popen[str]:
+    """Start deploy.yml."""
+    return play.start(
+        "deploy.yml", *arguments, hosts=[NAME], output=subprocess.DEVNULL, own_session=own_session
+    )
+
+
 def test_a_release_goes_on_when_its_controller_is_killed(server: Server) -> None:
     """ansible-playbook and its SSH connections die in the middle; the release goes live all the same."""
     before = server.status()["live"]
     tag = TWO if before["tag"] == ONE else ONE
-    controller = subprocess.Popen(
-        play.command("deploy.yml", "-e", LIMITS, "-e", f"tag={tag}"),
-        cwd=play.ANSIBLE,
-        env=play.environment([NAME]),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    controller = start("-e", LIMITS, "-e", f"tag={tag}", own_session=True)
     wait_for("the release", lambda: server.status()["busy"])
     os.killpg(controller.pid, signal.SIGKILL)
     controller.wait()
@@ -61,14 +60,7 @@ def test_a_second_release_at_the_same_time_is_told_who_is_at_it(server: Server) 
     """The lock names its holder; the first release is not disturbed."""
     before = server.status()["live"]
     tag = TWO if before["tag"] == ONE else ONE
-    with subprocess.Popen(
-        play.command("deploy.yml", "-e", LIMITS, "-e", f"tag={tag}", "-e", "app_deploy_actor=ann"),
-        cwd=play.ANSIBLE,
-        env=play.environment([NAME]),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    ) as first:
+    with start("-e", LIMITS, "-e", f"tag={tag}", "-e", "app_deploy_actor=ann") as first:
         wait_for("the release", lambda: server.status()["busy"])
         second = server.deploy(tag)
         assert second.returncode != 0
@@ -82,14 +74,7 @@ def test_a_rollback_does_not_wait_until_streams_of_the_version_before_have_ended
     before = server.status()["live"]
     tag = TWO if before["tag"] == ONE else ONE
     with LoadProcess(server.url, rate=20, sse=1, ws=1) as load:
-        with subprocess.Popen(
-            play.command("deploy.yml", "-e", '{"app_deploy_limits": {"drain": 600}}', "-e", f"tag={tag}"),
-            cwd=play.ANSIBLE,
-            env=play.environment([NAME]),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        ) as first:
+        with start("-e", '{"app_deploy_limits": {"drain": 600}}', "-e", f"tag={tag}") as first:
             wait_for("the commit", lambda: server.status()["live"]["tag"] == tag)
             done = play.run("rollback.yml", hosts=[NAME])
             assert first.wait(PATIENCE) == 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import time
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,7 @@ import lab
 from lab import keys, play
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
@@ -41,15 +41,7 @@ def fresh() -> Iterator[lab.Vps]:
 
 def site(machine: lab.Vps, moment: str, act: Callable[[], object]) -> tuple[int, str]:
     """Run site.yml, and act as soon as a command succeeds on the server; return exit code and output."""
-    with subprocess.Popen(
-        play.command("site.yml"),
-        cwd=play.ANSIBLE,
-        env=play.environment([NAME]),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    ) as running:
+    with play.start("site.yml", hosts=[NAME]) as running:
         try:
             deadline = time.monotonic() + PATIENCE
             while machine.exec("sh", "-c", moment).returncode:
@@ -111,7 +103,7 @@ def test_a_user_whose_sudo_asks_for_a_password_keeps_it_as_long_as_it_is_needed(
     done = fresh.ssh(script, timeout=120)
     assert done.returncode == 0, done.stderr
     assert fresh.ssh("sudo --non-interactive true", user="anna").returncode != 0
-    anna = {"name": "anna", "authorized_keys": [key]}
+    anna: dict[str, object] = {"name": "anna", "authorized_keys": [key]}
 
     def run(user: dict[str, object], **more: str) -> subprocess.CompletedProcess[str]:
         settings = tmp_path / "settings.json"

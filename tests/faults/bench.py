@@ -45,14 +45,14 @@ MARGIN = 1.0
 class Run:
     """A playbook that runs, or has ended."""
 
-    process: subprocess.Popen[bytes]
-    output: IO[bytes]
+    process: subprocess.Popen[str]
+    output: IO[str]
 
     def wait(self) -> Done:
         """Wait for its end."""
         code = self.process.wait(PATIENCE)
         self.output.seek(0)
-        return Done(code, self.output.read().decode(errors="replace"))
+        return Done(code, self.output.read())
 
     def kill(self) -> None:
         """Kill it and all that it started, as the end of a runner does."""
@@ -106,16 +106,10 @@ class Bench:
         """Start a playbook in a session of its own."""
         settings = json.dumps({"app_deploy_limits": {**LIMITS, **(limits or {})}})
         named = ["-e", f"{'tag' if playbook == 'deploy.yml' else 'to'}={tag}"]
-        output = tempfile.TemporaryFile()  # noqa: SIM115 - it is open as long as the run
-        process = subprocess.Popen(
-            play.command(playbook, "-e", settings, *named, *arguments),
-            cwd=play.ANSIBLE,
-            env=play.environment([self.server.vps.name]),
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+        output = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115 - it is open as long as the run
+        hosts = [self.server.vps.name]
+        words = ["-e", settings, *named, *arguments]
+        process = play.start(playbook, *words, hosts=hosts, output=output, own_session=True)
         return Run(process, output)
 
     def deploy(self, tag: str, *arguments: str, limits: Mapping[str, float] | None = None) -> Done:
