@@ -40,7 +40,7 @@ test-app: setup ## Tests of the reference application, on real PostgreSQL and Re
 	$(BIN)/pytest -n 2 -q app/tests --cov=app --cov-branch --cov-report=term:skip-covered --cov-fail-under=60
 
 .PHONY: test-molecule
-test-molecule: setup ## One Molecule scenario per role, and the whole way; one alone: SCENARIO=docker; on Debian 12: SLIPWAY_VPS_DEBIAN=bookworm
+test-molecule: setup ## One Molecule scenario per role, and the whole way; one alone: SCENARIO=docker; on Debian 12: SLIPWAY_VPS_SYSTEM=bookworm
 	@$(LAB) up
 	@scripts/molecule.sh $(SCENARIO)
 

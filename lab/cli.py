@@ -67,7 +67,7 @@ def _add_vps(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
     up = _add(group, "up", _vps_up, "make a VPS, or switch it on; wait until SSH answers")
     up.add_argument("name", metavar="NAME")
     up.add_argument(
-        "--debian", default=vps.DEFAULT_SUITE, choices=list(images.VPS), help="default: %(default)s"
+        "--system", default=vps.DEFAULT_SYSTEM, choices=list(images.VPS), help="default: %(default)s"
     )
     up.add_argument("--fresh", action="store_true", help="throw an existing one of that name away first")
     down = _add(group, "down", lambda given: vps.down(given.name), "throw a VPS away")
@@ -146,7 +146,7 @@ def _build(given: argparse.Namespace) -> None:
 
 
 def _vps_up(given: argparse.Namespace) -> None:
-    vps.up(given.name, given.debian, fresh=given.fresh)
+    vps.up(given.name, given.system, fresh=given.fresh)
 
 
 def _vps_reboot(given: argparse.Namespace) -> None:
@@ -157,7 +157,7 @@ def _vps_list(_: argparse.Namespace) -> None:
     for one in vps.all_of_them():
         now = "runs" if one.running else "stopped"
         print(
-            f"vps       {one.name}: {now}, {one.debian}, SSH {one.ssh_port}, HTTP {one.http_port}, HTTPS {one.https_port}"
+            f"vps       {one.name}: {now}, {one.system}, SSH {one.ssh_port}, HTTP {one.http_port}, HTTPS {one.https_port}"
         )
 
 

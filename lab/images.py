@@ -77,15 +77,19 @@ STAND_INS = {
         files=lambda: {"traefik": traefik_program()},
     ),
 }
-BASES = {
-    suite: Recipe(f"slipway-lab/debian:{suite}", "debian", build_args={"SUITE": suite})
+DEBIAN = {
+    suite: Recipe(f"slipway-lab/debian:{suite}", "base", build_args={"BASE": f"debian:{suite}-slim"})
     for suite in debian.SUITES
 }
+# Only where images can be pulled: these cannot be made of Debian's packages.
+UBUNTU = {
+    name: Recipe(f"slipway-lab/ubuntu:{name}", "base", build_args={"BASE": f"ubuntu:{version}"})
+    for name, version in (("jammy", "22.04"), ("noble", "24.04"))
+}
+BASES = DEBIAN | UBUNTU
 VPS = {
-    suite: Recipe(
-        f"slipway-lab/vps:{suite}", "vps", f"slipway-lab/debian:{suite}", build_args={"SUITE": suite}
-    )
-    for suite in debian.SUITES
+    name: Recipe(f"slipway-lab/vps:{name}", "vps", base.tag, build_args={"BASE": base.tag})
+    for name, base in BASES.items()
 }
 DNS = Recipe("slipway-lab/dns:latest", "dns", "slipway-lab/debian:bookworm")
 REGISTRY = Recipe("slipway-lab/registry:latest", "registry", "slipway-lab/debian:bookworm")
@@ -201,11 +205,15 @@ def ensure(recipe: Recipe) -> str:
 
 
 def _ensure_base(recipe: Recipe) -> str:
-    suite = recipe.build_args["SUITE"]
     if pulling():
         files = context(recipe)
         wanted = fingerprint(files, recipe.tag)
         return _ensure(recipe.tag, wanted, lambda: _build(recipe, files, wanted))
+    if recipe not in DEBIAN.values():
+        raise LabError(
+            f"{recipe.build_args['BASE']} cannot be pulled here: choose one of {', '.join(DEBIAN)}"
+        )
+    suite = recipe.tag.rpartition(":")[2]
     wanted = fingerprint({}, recipe.tag, *debian.command(suite, "-"))
     return _ensure(recipe.tag, wanted, lambda: debian.build(suite, recipe.tag, f"{LABEL}={wanted}"))
 

@@ -11,7 +11,7 @@ from lab import engine, images, keys, objects, ports, registry, run, state, worl
 from lab.errors import LabError
 from lab.progress import HEARTBEAT, say
 
-DEFAULT_SUITE = "trixie"
+DEFAULT_SYSTEM = "trixie"
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
 FIRST_PORTS = {"ssh_port": 22001, "http_port": 18001, "https_port": 14001}
 INNER_PORTS = {"ssh_port": 22, "http_port": 80, "https_port": 443}
@@ -42,7 +42,7 @@ class Vps:
     """A VPS of the lab; its ports are those on 127.0.0.1 of this machine."""
 
     name: str
-    debian: str
+    system: str
     ssh_port: int
     http_port: int
     https_port: int
@@ -168,18 +168,18 @@ def all_of_them() -> list[Vps]:
     return [get(file.stem) for file in sorted(state.path("vps", "x").parent.glob("*.json"))]
 
 
-def up(name: str, debian: str = DEFAULT_SUITE, *, fresh: bool = False) -> Vps:
+def up(name: str, system: str = DEFAULT_SYSTEM, *, fresh: bool = False) -> Vps:
     """Return a VPS that answers to SSH: the one of that name, switched on if need be, or a new one.
 
-    `debian` is its release (trixie or bookworm); `fresh` throws an existing one away first. Brings the lab up where it
-    is not. May be called by several processes at once.
+    `system` is the codename of its Debian or, where images can be pulled, its Ubuntu; `fresh` throws an existing one
+    away first. Brings the lab up where it is not. May be called by several processes at once.
     """
     check_name(name)
-    if debian not in images.VPS:
-        raise LabError(f"--debian {debian}: choose one of {', '.join(images.VPS)}")
+    if system not in images.VPS:
+        raise LabError(f"--system {system}: choose one of {', '.join(images.VPS)}")
     world.up()
     with state.lock():
-        images.ensure(images.VPS[debian])
+        images.ensure(images.VPS[system])
         if fresh:
             down(name)
         vps = find(name)
@@ -189,10 +189,10 @@ def up(name: str, debian: str = DEFAULT_SUITE, *, fresh: bool = False) -> Vps:
             vps = None
         created = vps is None
         if vps is None:
-            vps = _create(name, debian)
-        elif vps.debian != debian:
+            vps = _create(name, system)
+        elif vps.system != system:
             raise LabError(
-                f"{name} runs {vps.debian}, not {debian}: run `python -m lab vps down {name}` first"
+                f"{name} runs {vps.system}, not {system}: run `python -m lab vps down {name}` first"
             )
         elif not vps.running:
             engine.output("start", vps.container)
@@ -203,17 +203,17 @@ def up(name: str, debian: str = DEFAULT_SUITE, *, fresh: bool = False) -> Vps:
             down(name)
         raise
     say(
-        f"{name}: Debian {debian}, SSH on {ports.ADDRESS}:{vps.ssh_port}, HTTP :{vps.http_port}, HTTPS :{vps.https_port}"
+        f"{name}: {system}, SSH on {ports.ADDRESS}:{vps.ssh_port}, HTTP :{vps.http_port}, HTTPS :{vps.https_port}"
     )
     return vps
 
 
-def _create(name: str, debian: str) -> Vps:
+def _create(name: str, system: str) -> Vps:
     taken = {port for vps in all_of_them() for port in (vps.ssh_port, vps.http_port, vps.https_port)}
     chosen = {key: ports.pick(first, taken) for key, first in FIRST_PORTS.items()}
     files = keys.host_keys(name)
     public = tuple(content.strip() for file, content in files.items() if file.endswith(".pub"))
-    vps = Vps(name, debian, **chosen, host_keys=public)
+    vps = Vps(name, system, **chosen, host_keys=public)
     inside = {f"etc/ssh/{file}": content.encode() for file, content in files.items()}
     inside["root/.ssh/authorized_keys"] = keys.client_key().with_suffix(".pub").read_bytes()
     inside[f"etc/docker/certs.d/{registry.HOST}/ca.crt"] = state.path("ca.crt").read_bytes()
@@ -226,7 +226,7 @@ def _create(name: str, debian: str) -> Vps:
         engine.call("volume", "rm", "--force", _volume(name))
         objects.ensure_volume(_volume(name))
         options = [*objects.labels(), *RUN_OPTIONS, *network, *publish, *volume]
-        create_container("--name", vps.container, *options, images.VPS[debian].tag)
+        create_container("--name", vps.container, *options, images.VPS[system].tag)
         objects.put(vps.container, inside, modes)
         engine.output("start", vps.container)
         state.write_json(_record(name), asdict(vps))

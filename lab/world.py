@@ -45,7 +45,7 @@ def up() -> registry.Registry:
         keys.client_key()
         keys.vault_password()
         images.prepare()
-        run.side_by_side([partial(images.ensure, base) for base in images.BASES.values()])
+        run.side_by_side([partial(images.ensure, base) for base in images.DEBIAN.values()])
         images.ensure(images.REGISTRY)
         images.ensure(images.DNS)
         objects.ensure_network()

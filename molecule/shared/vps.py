@@ -1,7 +1,7 @@
 """The scenario's machine: ``up`` makes a fresh VPS and prints the inventory that reaches it, ``down`` throws it away.
 
-Its name follows from MOLECULE_SCENARIO_NAME, so scenarios can run side by side. SLIPWAY_VPS_DEBIAN chooses its release
-(trixie or bookworm, default trixie). Debian 12 has no Compose v2, so a server with it gets Docker from a repository like Docker's
+Its name follows from MOLECULE_SCENARIO_NAME, so scenarios can run side by side. SLIPWAY_VPS_SYSTEM chooses what runs on it
+(trixie, bookworm; noble, jammy where images can be pulled; default trixie). Debian 12 has no Compose v2, so a server with it gets Docker from a repository like Docker's
 own, which it serves itself.
 """
 
@@ -21,8 +21,8 @@ def main(verb: str) -> int:
         if verb == "down":
             vps.down(name)
         else:
-            machine = vps.up(name, os.environ.get("SLIPWAY_VPS_DEBIAN") or vps.DEFAULT_SUITE, fresh=True)
-            docker = docker_repository(machine) if machine.debian == "bookworm" else {}
+            machine = vps.up(name, os.environ.get("SLIPWAY_VPS_SYSTEM") or vps.DEFAULT_SYSTEM, fresh=True)
+            docker = docker_repository(machine) if machine.system == "bookworm" else {}
             sys.stdout.write(json.dumps(inventory(machine, docker), indent=2))
     except LabError as error:
         sys.stderr.write(f"{error}\n")

@@ -53,7 +53,7 @@ def login(machine: Vps, user: str, *options: str, command: str = "true") -> subp
 def outside(machine: Vps, script: str) -> str:
     """Run a Python script in another container of the lab, with the address of the VPS; return what it printed."""
     place = ["run", "--rm", "--interactive", "--network", objects.NAME, "--entrypoint", "python3"]
-    options = ["--ulimit", "nofile=8192:8192", images.VPS[machine.debian].tag]
+    options = ["--ulimit", "nofile=8192:8192", images.VPS[machine.system].tag]
     return engine.output(*place, *options, "-", machine.address, timeout=150, stdin=script.encode())
 
 

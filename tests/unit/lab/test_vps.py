@@ -29,7 +29,7 @@ def test_anything_else_is_refused(name: str) -> None:
 
 
 def test_an_unknown_release_is_refused() -> None:
-    with pytest.raises(LabError, match="--debian sid: choose one of bookworm, trixie"):
+    with pytest.raises(LabError, match="--system sid: choose one of bookworm, trixie, jammy, noble"):
         vps.up("web", "sid")
 
 
