@@ -152,6 +152,8 @@ def find(name: str) -> Vps | None:
     known = state.read_json(_record(name))
     if known is None:
         return None
+    # A lab from before it knew Ubuntu calls it so.
+    known = {"system" if key == "debian" else key: value for key, value in known.items()}
     return Vps(**{**known, "host_keys": tuple(known["host_keys"])})
 
 

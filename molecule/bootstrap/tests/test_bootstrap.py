@@ -222,7 +222,7 @@ def test_clock_shows_the_chosen_zone(host: Host) -> None:
 
 def test_kernel_settings_are_in_force(host: Host) -> None:
     # Those of the network; all others are this machine's, whose container the VPS is.
-    for line in host.file("/etc/sysctl.d/90-bootstrap.conf").content_string.splitlines():
+    for line in host.file("/etc/sysctl.d/99-zz-bootstrap.conf").content_string.splitlines():
         if line and not line.startswith("#"):
             key, value = (word.strip() for word in line.split("="))
             assert host.check_output(f"sysctl -n {key}") == value, key
@@ -245,6 +245,8 @@ def test_updates_come_from_the_security_archive_alone(host: Host) -> None:
     assert "label=Debian-Security" in allowed
     assert "label=Debian," not in allowed
     assert not allowed.rstrip().endswith("label=Debian")
+    # What the older setting Allowed-Origins adds would be written so.
+    assert not re.search(r"\bo=", allowed)
     assert any("blacklist" in line.lower() and "docker" in line for line in told), told
 
 
@@ -282,6 +284,8 @@ def test_everything_is_back_after_a_reboot(machine: Vps, host: Host) -> None:
     assert host.run("systemctl is-active bootstrap-firewall").succeeded
     assert ports_that_answer(machine, host) == {22, 80, 8443}
     assert machine.ssh("true", user="ops").returncode == 0
+    # systemd 253 and later make a link of the one file at each boot.
+    assert host.check_output(". /etc/default/locale && echo $LANG") == "C.UTF-8"
 
 
 def test_lynis_finds_a_hardened_system(host: Host) -> None:
