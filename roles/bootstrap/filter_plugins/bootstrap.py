@@ -20,15 +20,12 @@ def key_files(users: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return files
 
 
-def drift(
-    wanted: list[dict[str, Any]], host: dict[str, Any], contents: dict[str, str] | None = None
-) -> dict[str, Any]:
+def drift(wanted: list[dict[str, Any]], host: dict[str, Any]) -> dict[str, Any]:
     """Compare files with a host.
 
     Args:
-        wanted: files, each with ``path``, ``part``, perhaps ``content`` and ``mode`` (default 0644).
+        wanted: files, each with ``path``, ``part``, ``content`` and perhaps ``mode`` (default 0644).
         host: what the module bootstrap_probe tells of it.
-        contents: those of the files that bring none, by their paths.
 
     Returns:
         ``write``, the files that differ; ``remove``, the paths of key files that nobody wants any more; ``fresh``, the
@@ -38,7 +35,7 @@ def drift(
     write, hashes = [], {}
     for file in wanted:
         mode = file.get("mode", "0644")
-        content = file["content"] if "content" in file else (contents or {})[file["path"]]
+        content = file["content"]
         found = host["paths"].get(file["path"]) or {}
         same = {
             "kind": "file",
