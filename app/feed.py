@@ -14,6 +14,8 @@ logger = logging.getLogger("app.feed")
 
 # What a listener that reads too slowly may have waiting; beyond it, the oldest changes are dropped.
 WAITING_MAX = 100
+# Seconds to wait for a subscription: redis-py can wait for ever where the connection ends while it is being made.
+SUBSCRIBE_TIMEOUT = 5.0
 # Seconds between attempts to subscribe while Redis is away.
 RETRY_PAUSE = 1.0
 # redis-py swallows a cancellation that arrives while it connects, so one is not always enough.
@@ -63,7 +65,8 @@ class Feed:
         while not self._ended:
             try:
                 async with self._redis.pubsub(ignore_subscribe_messages=True) as subscription:
-                    await subscription.subscribe(self._channel)
+                    async with asyncio.timeout(SUBSCRIBE_TIMEOUT):
+                        await subscription.subscribe(self._channel)
                     async for message in subscription.listen():
                         self._hand_on(message["data"])
             except (RedisError, OSError) as error:  # noqa: PERF203 - once per interruption

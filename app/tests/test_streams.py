@@ -8,6 +8,7 @@ import httpx
 import pytest
 from pydantic import SecretStr
 from redis.asyncio import Redis
+from redis.asyncio.client import PubSub
 from websockets.asyncio.client import connect
 
 from app.feed import WAITING_MAX, Feed
@@ -89,6 +90,37 @@ async def test_a_change_survives_redis_being_away_and_streams_recover(
 async def _collect(stream: httpx.Response, seen: list[str]) -> None:
     async for line in stream.aiter_lines():
         seen.append(line)  # noqa: PERF401 - the test looks at the list while this runs
+
+
+async def test_a_subscription_that_never_comes_about_is_tried_again(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.feed.SUBSCRIBE_TIMEOUT", 0.1)
+    monkeypatch.setattr("app.feed.RETRY_PAUSE", 0)
+    redis = make_redis(settings)
+    subscribe = PubSub.subscribe
+    attempts = 0
+
+    async def never_at_first(self: PubSub, *channels: str) -> None:
+        nonlocal attempts
+        attempts += 1
+        if attempts == 1:
+            await asyncio.Event().wait()
+        await subscribe(self, *channels)
+
+    monkeypatch.setattr(PubSub, "subscribe", never_at_first)
+    feed = Feed(redis, settings.events_channel)
+    async with feed.running():
+        with feed.listen() as listener:
+
+            async def hears_changes() -> bool:
+                await feed.publish("project.created", id=1)
+                await asyncio.sleep(0.1)
+                return not listener.empty()
+
+            await until(hears_changes)
+    await redis.aclose()
+    assert attempts == 2
 
 
 async def test_a_listener_that_does_not_read_loses_the_oldest() -> None:
