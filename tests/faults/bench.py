@@ -106,7 +106,8 @@ class Bench:
         """Start a playbook in a session of its own."""
         settings = json.dumps({"app_deploy_limits": {**LIMITS, **(limits or {})}})
         named = ["-e", f"{'tag' if playbook == 'deploy.yml' else 'to'}={tag}"]
-        output = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115 - it is open as long as the run
+        # It is open as long as the run.
+        output = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115 - see above
         hosts = [self.server.vps.name]
         words = ["-e", settings, *named, *arguments]
         process = play.start(playbook, *words, hosts=hosts, output=output, own_session=True)

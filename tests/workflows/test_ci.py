@@ -27,7 +27,7 @@ TEXT = (compat.ROOT / ".github/workflows/ci.yml").read_text(encoding="utf-8")
 CI: dict[str, Any] = yaml.safe_load(TEXT)
 JOBS: dict[str, Any] = CI["jobs"]
 # The quickest scenario, and the Python of the image. `make test-molecule` runs them all.
-ONE_OF_EACH = ("--matrix=scenario:healthcheck", "--matrix=debian:trixie", "--matrix=python:3.13")
+ONE_OF_EACH = ("--matrix=scenario:healthcheck", "--matrix=system:trixie", "--matrix=python:3.13")
 # That all tests pass is for `make test` to say; here a few of each kind are enough.
 KEPT = (
     "tests/unit/ansible/test_playbooks_syntax.py",

@@ -57,7 +57,9 @@ def test_a_recipe_names_the_parent_of_its_dockerfile(recipe: images.Recipe) -> N
 def test_ubuntu_is_refused_where_its_image_cannot_be_pulled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(images.MODE_VARIABLE, "stand-in")
 
-    with pytest.raises(LabError, match=r"ubuntu:24\.04 cannot be pulled here: choose one of bookworm, trixie"):
+    with pytest.raises(
+        LabError, match=r"ubuntu:24\.04 cannot be pulled here: choose one of bookworm, trixie"
+    ):
         images.ensure(images.VPS["noble"])
 
 
