@@ -3,7 +3,7 @@
 The least is a bare ``docker run`` of the same image until its first healthy answer. Both are measured in turn on
 one VPS of the lab, without load, with the image on the host and nothing to migrate. The drain, which only waits
 for clients, is not counted. The watch runs at the same time as the drain, so it is not counted either as long as
-connections to the old version were still open when it ended; where none were, all of it counts.
+connections to the old version were still open when it ended; where none were, all of it counts. It is the lab's, of 2 s.
 Run it with ``make bench``; nothing else should keep the machine busy.
 """
 

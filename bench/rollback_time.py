@@ -3,8 +3,9 @@
 Each round deploys a version that is new to the server, whose image comes from the lab's registry, and goes back from it, to
 containers that are still there. Meanwhile comes a load as production has it: 20 requests per second over connections that
 stay open, none of which may fail, a stream and a WebSocket. A whole command is what a person waits for: a deploy with its
-watch and its drain, which lasts as long as a stream is open, up to its limit; both with the proof from outside. ``--streams 0``
-compares with a deploy that has next to nothing to drain. All traffic is on the version before when the proxy has answered with
+watch and its drain, which lasts as long as a stream is open, up to its limit; both with the proof from outside. The limits are
+the role's own, as in production, and not the lab's. ``--streams 0`` compares with a deploy that has next to nothing to drain,
+``--watch 2`` with one that waits as good as for nothing. All traffic is on the version before when the proxy has answered with
 it three times in a row; it is counted from when Ansible has done the task before, so with the connection. The lab's VPS has the
 machine's own clock, so the two can be compared. Run it with ``make bench-rollback``; nothing else should keep the machine busy.
 """
@@ -90,21 +91,24 @@ def main() -> int:
     parser.add_argument(
         "--streams", type=int, default=1, help="open streams, and as many WebSockets (default: %(default)s)"
     )
+    parser.add_argument("--watch", type=float, help="seconds that a deploy watches (default: the role's)")
     options = parser.parse_args()
+    limits = {} if options.watch is None else {"watch": options.watch}
+    settings = ("-e", json.dumps({"app_deploy_limits": limits}))
     lab.up()
     vps = lab.vps.up(NAME, fresh=True)
     tags = [f"sha-be2c{number:03d}" for number in range(options.runs + 1)]
     for tag in tags:
         build(tag)
     command("site.yml")
-    command("deploy.yml", "-e", f"tag={tags[0]}")
+    command("deploy.yml", *settings, "-e", f"tag={tags[0]}")
     deploys, rollbacks, traffic = [], [], []
     with LoadProcess(
         f"http://127.0.0.1:{vps.http_port}", rate=RATE, sse=options.streams, ws=options.streams
     ) as load:
         for number, tag in enumerate(tags[1:], 1):
             settle(vps)
-            deploys.append(command("deploy.yml", "-e", f"tag={tag}")[0])
+            deploys.append(command("deploy.yml", *settings, "-e", f"tag={tag}")[0])
             seconds, began = command("rollback.yml")
             told = last_release(vps)
             if told["containers"] == told["release"]:

@@ -18,7 +18,7 @@ APP = "/opt/project-manager"
 ONE, TWO = "sha-e2e0001", "sha-e2e0002"
 # Long enough to see that streams are not cut before it, short enough to wait for.
 DRAIN = 6
-LIMITS = json.dumps({"app_deploy_limits": {"drain": DRAIN}})
+LIMITS = json.dumps({"app_deploy_limits": {"watch": 2, "drain": DRAIN}})
 
 
 @dataclass

@@ -74,7 +74,7 @@ def test_a_rollback_does_not_wait_until_streams_of_the_version_before_have_ended
     before = server.status()["live"]
     tag = TWO if before["tag"] == ONE else ONE
     with LoadProcess(server.url, rate=20, sse=1, ws=1) as load:
-        with start("-e", '{"app_deploy_limits": {"drain": 600}}', "-e", f"tag={tag}") as first:
+        with start("-e", '{"app_deploy_limits": {"watch": 2, "drain": 600}}', "-e", f"tag={tag}") as first:
             wait_for("the commit", lambda: server.status()["live"]["tag"] == tag)
             done = play.run("rollback.yml", hosts=[NAME])
             assert first.wait(PATIENCE) == 0

@@ -17,7 +17,7 @@ FOLDER = state.ROOT / "tests/hello"
 def test_an_application_with_a_port_and_a_health_path_alone(server: Server) -> None:
     """It has no version path: the release header tells its releases apart. The first application goes on."""
     url = f"http://{server.vps.address}:8080"
-    limits = '{"app_deploy_limits": {"retain": 1}}'
+    limits = '{"app_deploy_limits": {"watch": 2, "retain": 1}}'
     settings = ("-e", f"@{FOLDER}/settings.yml", "-e", f"healthcheck_url={url}", "-e", limits)
     done = play.run("site.yml", *settings, hosts=[server.vps.name])
     assert done.returncode == 0, done.stdout

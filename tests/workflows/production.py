@@ -34,7 +34,7 @@ healthcheck_url: http://127.0.0.1:{port}
 healthcheck_host_header: {domain}
 app_deploy_env:
   APP_IMAGE: ghcr.io/{repository}
-app_deploy_limits: {{drain: 2, gate: 8}}
+app_deploy_limits: {{drain: 2, gate: 8, watch: 2}}
 """
 
 

@@ -92,8 +92,8 @@ class Busy:
         return Answer(200, {}, metrics(self.counts, slow=self.slow).encode())
 
 
-def deploy(memory: Memory, tag: str, watch: float = 2) -> str:
-    wanted = request(tag, limits={"watch": watch})
+def deploy(memory: Memory, tag: str, **limits: float) -> str:
+    wanted = request(tag, limits=limits)
     return Rollout(memory.site, replace(wanted, proxy=replace(wanted.proxy, metrics_url=METRICS))).run()
 
 
@@ -127,7 +127,7 @@ def test_a_slow_version_goes_back_once_it_should_be_warm(monkeypatch: pytest.Mon
     with pytest.raises(
         ReleaseError, match=r"95 % of the requests took up to 2\.5 s, with the version before up to 0\.1 s"
     ):
-        deploy(memory, "sha-bbbbbbb", watch=10)
+        deploy(memory, "sha-bbbbbbb")  # with the limits that nobody has to set
     assert memory.serving() == "1-sha-aaaaaaa"
     assert deploy(memory, "sha-bbbbbbb", watch=2) == "live"
 

@@ -7,6 +7,7 @@ import pytest
 from slipway.docker import Ended
 from slipway.errors import ReleaseError
 from slipway.host import Answer
+from slipway.request import Limits
 from slipway.rollout import Rollout
 
 from tests.unit.engine.memory import DIRECTORY, Memory, request
@@ -272,13 +273,17 @@ def test_drain_ends_where_a_rollback_waits(live: Memory) -> None:
     live.docker.open_connections = [1] * 10_000
     live.clock.sleep = sleep  # type: ignore[method-assign] # as above
     deploy(live, "sha-ccccccc")
-    assert dict(live.site.journal.releases()[-1].stages)["drain"] == pytest.approx(28, abs=0.2)
+    assert dict(live.site.journal.releases()[-1].stages)["drain"] == pytest.approx(
+        Limits().drain - Limits().watch, abs=0.2
+    )
 
 
 def test_drain_ends_at_its_limit_and_says_so(live: Memory) -> None:
     live.docker.open_connections = [1] * 10_000
     deploy(live, "sha-bbbbbbb")
-    assert dict(live.site.journal.releases()[-1].stages)["drain"] == pytest.approx(28, abs=0.2)
+    assert dict(live.site.journal.releases()[-1].stages)["drain"] == pytest.approx(
+        Limits().drain - Limits().watch, abs=0.2
+    )
     notes = [event["text"] for event in live.site.journal.events() if event["event"] == "note"]
     assert "1 connections are still open to the old version after 30 s" in notes
 

@@ -137,7 +137,8 @@ class Limits:
             goes on running, and drains, meanwhile.
         watch_errors: by how much the share of 5xx answers may exceed that of the old version (0 to 1).
         watch_latency: how many times the old version's p95 latency the new one's may be.
-        watch_warmup: time after the switch that does not count for latency: a fresh process is slow.
+        watch_warmup: time after the switch that does not count for latency: a fresh process is slow. A watch that is no longer
+            than this judges errors alone.
         watch_requests: requests that it takes to compare them.
         switch: time for the proxy to answer with the new release.
         drain: time that requests in flight on the old version get to end.
@@ -150,7 +151,7 @@ class Limits:
     gate: float = 60
     gate_healthy: int = 3
     gate_interval: float = 0.05
-    watch: float = 2
+    watch: float = 10
     watch_errors: float = 0.05
     watch_latency: float = 3
     watch_warmup: float = 5
