@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""Ansible module: tell how a host is, in one round trip and without changing anything."""
+"""Tell how a host is, in one round trip and without changing anything. The action of this name runs it, from its text."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ options:
   paths:
     description: Files and directories, absolute.
     type: list
-    elements: path
+    elements: str
     default: []
   listings:
     description: Directories whose entries are told, absolute.
     type: list
-    elements: path
+    elements: str
     default: []
   accounts:
     description: Names of users.
@@ -83,9 +83,9 @@ import pwd
 import re
 import socket
 import stat
+import subprocess
+import sys
 from pathlib import Path
-
-from ansible.module_utils.basic import AnsibleModule
 
 APPLIED = "/var/lib/bootstrap/applied.json"
 UNPROVED = "/var/lib/bootstrap/unproved"
@@ -100,17 +100,16 @@ QUERIES = {"kex": "kex", "ciphers": "cipher", "macs": "mac"}
 class Probe:
     """Reads the host; every method answers one question."""
 
-    def __init__(self, module: AnsibleModule) -> None:
-        """Remember the module, which runs commands."""
-        self.module = module
-
     def output(self, *command: str) -> tuple[int, str, str]:
         """Run a command; return its exit code and what it printed, also where there is no such program."""
+        environment = {**os.environ, "LC_ALL": "C"}
         try:
-            code, out, err = self.module.run_command(list(command), handle_exceptions=False)
+            done = subprocess.run(
+                command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=False
+            )
         except OSError as error:
             return 127, "", str(error)
-        return code, out, err
+        return done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
 
     def os_release(self) -> dict[str, str]:
         """Return what the distribution says of itself, under Ansible's names."""
@@ -310,23 +309,13 @@ def applied() -> dict[str, str]:
     return noted if isinstance(noted, dict) else {}
 
 
-def main() -> None:
-    """Answer."""
-    lists = {"type": "list", "elements": "str", "default": []}
-    paths = {"type": "list", "elements": "path", "default": []}
-    module = AnsibleModule(
-        argument_spec={
-            "packages": lists,
-            "paths": paths,
-            "listings": paths,
-            "accounts": lists,
-            "sysctls": lists,
-            "units": lists,
-        },
-        supports_check_mode=True,
-    )
-    module.run_command_environ_update = {"LC_ALL": "C"}
-    wanted, probe = module.params, Probe(module)
+def answer(options: str) -> None:
+    """Print all that is known, as JSON.
+
+    Args:
+        options: those of the task, as JSON.
+    """
+    wanted, probe = json.loads(options), Probe()
     host = {
         "packages": probe.packages(wanted["packages"]),
         "paths": {path: entry(path) for path in wanted["paths"]},
@@ -347,8 +336,5 @@ def main() -> None:
         "came_as": os.environ.get("SUDO_USER") or pwd.getpwuid(os.getuid()).pw_name,
         **memory(),
     }
-    module.exit_json(changed=False, host=host, ansible_facts=probe.os_release())
-
-
-if __name__ == "__main__":
-    main()
+    # One line, of its own.
+    sys.stdout.write("\n" + json.dumps({"host": host, "ansible_facts": probe.os_release()}) + "\n")

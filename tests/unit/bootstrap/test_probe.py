@@ -4,18 +4,32 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import json
 import os
 import subprocess
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+if TYPE_CHECKING:
+    from types import ModuleType
+
 ROLE = Path(__file__).resolve().parents[3] / "roles/bootstrap"
-SPEC = importlib.util.spec_from_file_location("bootstrap_probe", ROLE / "library/bootstrap_probe.py")
-assert SPEC is not None
-assert SPEC.loader is not None
-PROBE = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(PROBE)
+
+
+def loaded(part: str) -> ModuleType:
+    """Import a part of the role, which is no package."""
+    spec = importlib.util.spec_from_file_location(part.replace("/", "_"), ROLE / f"{part}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+PROBE = loaded("library/bootstrap_probe")
 
 
 @pytest.fixture
@@ -101,3 +115,66 @@ def test_defaults_of_logins_are_read_without_comments(texts: dict[str, str]) -> 
 def test_what_this_kernel_lacks_is_none() -> None:
     assert PROBE.sysctl("kernel.no_such_setting") is None
     assert PROBE.sysctl("kernel.ostype") == "Linux"
+
+
+def asked(command: list[str], **wanted: list[str]) -> dict[str, Any]:
+    """Ask this machine as the action asks a host, which runs `command` for its Python."""
+    module = loaded("action_plugins/bootstrap_probe")
+    plugin = module.ActionModule.__new__(module.ActionModule)
+
+    def execute(_: str, *, in_data: bytes) -> dict[str, Any]:
+        done = subprocess.run(command, input=in_data, capture_output=True, check=False)
+        return {"rc": done.returncode, "stdout": done.stdout.decode(), "stderr": done.stderr.decode()}
+
+    vars(plugin)["_low_level_execute_command"] = execute
+    ask = getattr(plugin, "_ask")  # noqa: B009 - the part that is tested
+    options: dict[str, list[str]] = {name: [] for name in module.OPTIONS}
+    told: dict[str, Any] = ask({**options, **wanted})
+    return told
+
+
+def test_a_host_answers_what_it_is_asked(tmp_path: Path) -> None:
+    odd = tmp_path / 'it\'s "odd" \\ \N{SNOWMAN}'
+    odd.write_text("text")
+    told = asked([sys.executable, "-"], paths=[str(odd)], accounts=["root"], sysctls=["kernel.ostype"])
+    assert told["host"]["paths"][str(odd)]["sha256"] == hashlib.sha256(b"text").hexdigest()
+    assert told["host"]["accounts"]["root"]["home"] == "/root"
+    assert told["host"]["sysctls"] == {"kernel.ostype": "Linux"}
+    assert set(told["ansible_facts"]) == {"distribution", "distribution_version", "distribution_release"}
+
+
+def test_a_shell_may_greet_first() -> None:
+    told = asked(["sh", "-c", f"printf 'Welcome to [host], {{user}}'; exec {sys.executable} -"])
+    assert told["host"]["unproved"] is False
+
+
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        ("echo sudo: a password is required >&2; exit 1", "sudo: a password is required"),
+        ("echo This account is not available.", "This account is not available."),
+        ("echo 5", "5"),
+        ("echo '{}'", "{}"),
+        ("""echo '{"host": {}, "ansible_facts": 1}'""", '{"host": {}, "ansible_facts": 1}'),
+        ("exit 0", "no reason given"),
+    ],
+)
+def test_a_host_that_cannot_be_asked_is_told_in_one_line(script: str, reason: str) -> None:
+    told = asked(["sh", "-c", script])
+    assert told["failed"] is True
+    assert told["msg"] == f"/usr/bin/python3 on the host does not answer: {reason}"
+
+
+def test_a_host_cannot_add_to_the_result() -> None:
+    """Ansible would take hosts out of it, with variables of the server's choice."""
+    answer = {"host": {}, "ansible_facts": {}, "add_host": {"host_name": "other"}, "changed": True}
+    assert asked(["echo", json.dumps(answer)]) == {"host": {}, "ansible_facts": {}}
+
+
+def test_nothing_that_lies_in_a_home_is_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The question runs as root, in the home of whoever logs in."""
+    (tmp_path / "json.py").write_text("raise SystemExit('imported')")
+    monkeypatch.chdir(tmp_path)
+    command = loaded("action_plugins/bootstrap_probe").COMMAND
+    told = asked(["sh", "-c", command.replace("/usr/bin/python3", sys.executable)])
+    assert told["host"]["unproved"] is False
