@@ -14,8 +14,6 @@ logger = logging.getLogger("app.feed")
 
 # What a listener that reads too slowly may have waiting; beyond it, the oldest changes are dropped.
 WAITING_MAX = 100
-# Seconds to wait for a subscription: redis-py can wait for ever where the connection ends while it is being made.
-SUBSCRIBE_TIMEOUT = 5.0
 # Seconds between attempts to subscribe while Redis is away.
 RETRY_PAUSE = 1.0
 # redis-py swallows a cancellation that arrives while it connects, so one is not always enough.
@@ -42,7 +40,8 @@ class Feed:
         """
         try:
             await self._redis.publish(self._channel, json.dumps({"type": kind, **details}, default=str))
-        except (RedisError, OSError) as error:
+        # RuntimeError is uvloop's, where the connection has just been closed; redis-py does not know it.
+        except (RedisError, OSError, RuntimeError) as error:
             logger.warning(
                 "event not published", extra={"fields": {"event": kind, "error": type(error).__name__}}
             )
@@ -65,11 +64,11 @@ class Feed:
         while not self._ended:
             try:
                 async with self._redis.pubsub(ignore_subscribe_messages=True) as subscription:
-                    async with asyncio.timeout(SUBSCRIBE_TIMEOUT):
-                        await subscription.subscribe(self._channel)
+                    await subscription.subscribe(self._channel)
                     async for message in subscription.listen():
                         self._hand_on(message["data"])
-            except (RedisError, OSError) as error:  # noqa: PERF203 - once per interruption
+            # Whatever it was: a feed that ended here would leave every stream silent.
+            except Exception as error:  # noqa: BLE001, PERF203 - see above; once per interruption
                 logger.warning("feed interrupted", extra={"fields": {"error": type(error).__name__}})
                 await asyncio.sleep(RETRY_PAUSE)
 
