@@ -6,14 +6,19 @@ import collections
 import contextlib
 import json
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 APP = "/opt/project-manager"
 # Looked at, never written to.
 SCRATCH = ("/tmp", "/home/deploy/.ansible/tmp")  # noqa: S108
-# With traffic they come and go; the least of several looks is what stays.
-LOOKS, BETWEEN = 5, 0.2
+# Of services, which systemd removes with them, and of the daily updates, which may run just now.
+NOT_OURS = ("systemd-private-", "apt-", "apt.")
+# With traffic they come and go; the least of several looks, over three seconds, is what stays.
+LOOKS, BETWEEN = 15, 0.2
+# Connections under way, as /proc/net/tcp calls them: established, and being made. One that only one side closed is none.
+UNDER_WAY = {"01", "02"}
 
 
 def ask(*command: str) -> list[str]:
@@ -59,39 +64,82 @@ def names(directory: str) -> list[str]:
     return []
 
 
-def handles(name: str) -> int:
-    """Return how many files, sockets included, all processes of a program have open."""
-    return sum(len(names(f"/proc/{number}/fd")) for number, _ in processes().get(name, []))
+def connections(number: int) -> set[str]:
+    """Return the sockets, as /proc names them, of the TCP connections under way where a process runs."""
+    found = set()
+    for table in ("tcp", "tcp6"):
+        with contextlib.suppress(OSError):
+            for line in Path(f"/proc/{number}/net/{table}").read_text().splitlines()[1:]:
+                fields = line.split()
+                if fields[3] in UNDER_WAY:
+                    found.add(f"socket:[{fields[9]}]")
+    return found
+
+
+def handles(number: int) -> dict[str, int]:
+    """Count what a process has open: its connections under way, and all else.
+
+    Without the handles on processes: containerd's shim makes one for each health check, and leaves it to Go's garbage
+    collector to close it when there are some.
+    """
+    names_of = []
+    for entry in names(f"/proc/{number}/fd"):
+        with contextlib.suppress(OSError):
+            names_of.append(str(Path(f"/proc/{number}/fd/{entry}").readlink()))
+    # After the handles: a connection that is made meanwhile is none of them.
+    under_way = connections(number)
+    found = sum(name in under_way for name in names_of)
+    others = sum(name not in under_way and name != "anon_inode:[pidfd]" for name in names_of)
+    return {"connections": found, "handles": others}
 
 
 def look() -> dict[str, int]:
-    """Count what is open and running."""
+    """Count processes."""
     running = processes()
     return {
-        **{
-            f"handles of {name}": handles(name)
-            for name in ("dockerd", "containerd", "containerd-shim", "traefik")
-        },
         **{f"processes {name}": len(running[name]) for name in ("containerd-shim", "docker-proxy")},
         "engines left": len(running[f"{APP}/bin/slipway"]),
         "zombies": sum(state == "Z" for found in running.values() for _, state in found),
     }
 
 
+def look_closely() -> dict[str, dict[int, int]]:
+    """Count what each process of some programs has open."""
+    found: dict[str, dict[int, int]] = {}
+    running = processes()
+    for program in ("dockerd", "containerd", "containerd-shim", "traefik"):
+        for number, _ in running[program]:
+            for kind, count in handles(number).items():
+                found.setdefault(f"{kind} of {program}", {})[number] = count
+    return found
+
+
+def least(looks: list[dict[str, dict[int, int]]]) -> dict[str, int]:
+    """Return what each process that was there all the time had open at least, added up."""
+    found = {}
+    for name in looks[0]:
+        stayed = set.intersection(*(set(each.get(name, {})) for each in looks))
+        found[name] = sum(min(each[name][number] for each in looks) for number in stayed)
+    return found
+
+
 def main() -> None:
     """Print all figures."""
-    looks = []
+    looks, close_looks = [], []
     for _ in range(LOOKS):
         looks.append(look())
+        close_looks.append(look_closely())
         time.sleep(BETWEEN)
+    temporary = [name for place in SCRATCH for name in names(place) if not name.startswith(NOT_OURS)]
     told = {
         "containers": len(ask("docker", "ps", "--all", "--quiet")),
         "images": len(ask("docker", "images", "--all", "--quiet", "--no-trunc")),
         "volumes": len(ask("docker", "volume", "ls", "--quiet")),
         "networks": len(ask("docker", "network", "ls", "--quiet")),
+        **least(close_looks),
         **{name: min(each[name] for each in looks) for name in looks[0]},
         "kept releases": len(names(f"{APP}/releases")),
-        "temporary files": sum(len(names(place)) for place in SCRATCH),
+        "temporary files": len(temporary),
         # Without what the application itself writes: rows, and logs, which the compose file bounds.
         "bytes of Docker": bytes_of("/var/lib/docker", "volumes", "*-json.log*")
         + bytes_of("/var/lib/containerd"),
@@ -99,6 +147,7 @@ def main() -> None:
         "bytes of the application's directory": bytes_of(APP, "journal.jsonl"),
     }
     print(json.dumps(told))
+    print("temporary files:", *temporary, file=sys.stderr)
 
 
 if __name__ == "__main__":
