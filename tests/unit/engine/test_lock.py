@@ -6,6 +6,7 @@ import io
 import json
 import subprocess
 import sys
+import threading
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -46,6 +47,12 @@ def owner(path: str) -> Iterator[subprocess.Popen[str]]:
         process.kill()
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Most owners here hold the lock for good, in whatever stage."""
+    monkeypatch.setattr("slipway.lock.PATIENCE_IDLE", 0.05)
+
+
 @pytest.fixture
 def site(tmp_path: Path) -> Site:
     """An application whose files are real ones."""
@@ -69,6 +76,24 @@ def test_a_release_that_has_ended_is_in_no_stage(site: Site) -> None:
     site.journal.write("6-sha-aaaaaaa", "end", outcome="live")
     with owner(f"{site.directory}/lock"), pytest.raises(Busy, match=r"since noon \(https://x/1\)"):
         enter(site, Caller("sha-bbbbbbb"))
+
+
+@pytest.mark.parametrize(("events", "waits"), [([], True), (["stage", "end"], True), (["stage"], False)])
+def test_an_owner_at_no_release_may_take_its_time(
+    site: Site, monkeypatch: pytest.MonkeyPatch, events: list[str], *, waits: bool
+) -> None:
+    """It has written its last word, which a busy disk keeps it at, or not yet its first."""
+    monkeypatch.setattr("slipway.lock.PATIENCE", 0.05)
+    monkeypatch.setattr("slipway.lock.PATIENCE_IDLE", 30)
+    for event in events:
+        site.journal.write("6-sha-aaaaaaa", event, stage="retire", outcome="live")
+    with owner(f"{site.directory}/lock") as process:
+        threading.Timer(0.5, process.kill).start()
+        if waits:
+            assert isinstance(enter(site, Caller("sha-bbbbbbb")), Lock)
+        else:
+            with pytest.raises(Busy):
+                enter(site, Caller("sha-bbbbbbb"))
 
 
 def test_an_owner_without_a_note_is_an_owner(tmp_path: Path) -> None:

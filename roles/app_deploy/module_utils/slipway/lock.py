@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 # Looking whether the lock is held takes it for a moment, and an owner needs one to exit after its last word.
 PATIENCE = 1.0
+# Seconds for an owner that is at no release: it writes its last word, or its first, and a busy disk may keep it.
+PATIENCE_IDLE = 10.0
 PAUSE = 0.05
 
 
@@ -40,12 +42,12 @@ class Busy(ReleaseError):  # noqa: N818 - not every refusal is an error
 class Lock:
     """An exclusive lock on a file, with a note in it that says who holds it."""
 
-    def __init__(self, path: str, stage: Callable[[], str] = lambda: "") -> None:
+    def __init__(self, path: str, stage: Callable[[], str | None] = lambda: "") -> None:
         """Remember where; nothing is locked yet.
 
         Args:
             path: its file.
-            stage: tells how far the release is that holds it; may return nothing.
+            stage: tells how far the release is that holds it; empty where that is in no stage yet, None where none is at work.
         """
         self.path = path
         self._stage = stage
@@ -63,13 +65,14 @@ class Lock:
         """
         # Not inherited by the programs that the engine starts: only its own process keeps the lock.
         handle = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
-        deadline = time.monotonic() + max(wait, PATIENCE)
+        began = time.monotonic()
         while True:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
-                if time.monotonic() >= deadline:
+                waited = time.monotonic() - began
+                if waited >= max(wait, PATIENCE) and (waited >= PATIENCE_IDLE or self._stage() is not None):
                     os.close(handle)
                     raise Busy(self.holder()) from None
                 time.sleep(PAUSE)

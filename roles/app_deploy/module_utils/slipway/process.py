@@ -61,9 +61,9 @@ def real_site(directory: str, app: str) -> Site:
 def lock_of(site: Site) -> Lock:
     """Return the lock of an application."""
 
-    def stage() -> str:
+    def stage() -> str | None:
         begun = [release for release in site.journal.releases() if "ended" not in release.facts]
-        return begun[-1].stage if begun else ""
+        return begun[-1].stage if begun else None
 
     return Lock(f"{site.directory}/lock", stage)
 
