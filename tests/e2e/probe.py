@@ -15,8 +15,8 @@ APP = "/opt/project-manager"
 SCRATCH = ("/tmp", "/home/deploy/.ansible/tmp")  # noqa: S108
 # Of services, which systemd removes with them, and of the daily updates, which may run just now.
 NOT_OURS = ("systemd-private-", "apt-", "apt.")
-# With traffic they come and go; the least of several looks, over three seconds, is what stays.
-LOOKS, BETWEEN = 15, 0.2
+# With traffic they come and go; the least of several looks, over two seconds, is what stays.
+LOOKS, BETWEEN = 7, 0.3
 # Connections under way, as /proc/net/tcp calls them: established, and being made. One that only one side closed is none.
 UNDER_WAY = {"01", "02"}
 

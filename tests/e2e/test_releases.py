@@ -1,6 +1,6 @@
 """Releases in a row under load, each with an image of its own: nobody notices, and nothing is left behind.
 
-Ten of them by default; `make test-soak` runs fifty.
+Ten of them under 100 requests a second by default; `make test-soak` runs fifty under 200.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from tests.e2e.server import Server
 
 RELEASES = int(os.environ.get("SLIPWAY_RELEASES", "10"))
-RATE = 200
+# Requests a second. 200 take two thirds of the lab's two cores before any release begins, so a slow machine is too slow for it.
+RATE = int(os.environ.get("SLIPWAY_RATE", "100"))
 # Releases that are kept (app_deploy_limits.retain): after one more, each release removes what the one before it added.
 RETAIN = 5
 
@@ -30,7 +31,7 @@ RETAIN = 5
 def test_releases_in_a_row_lose_no_request_and_no_write_and_leave_nothing(
     server: Server, tmp_path: Path
 ) -> None:
-    """Requests of every kind, at 200/s, by clients that never retry."""
+    """Requests of every kind, by clients that never retry."""
     assert RELEASES > RETAIN + 1, "SLIPWAY_RELEASES: too few to see whether anything grows"
     tags = [f"sha-{0x50A0000 + number:07x}" for number in range(1, RELEASES + 1)]
     growth.build_each(tags, tmp_path)
