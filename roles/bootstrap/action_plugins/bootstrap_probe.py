@@ -9,7 +9,10 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 
 LISTS = {"type": "list", "elements": "str", "default": []}
-OPTIONS = dict.fromkeys(("packages", "paths", "listings", "accounts", "sysctls", "units"), LISTS)
+OPTIONS = {
+    "refuse": {"type": "str", "default": ""},
+    **dict.fromkeys(("packages", "paths", "listings", "accounts", "sysctls", "units"), LISTS),
+}
 # Nothing else of what a host says becomes part of the result: a result can set variables, and add hosts.
 ANSWERS = ("host", "ansible_facts")
 QUESTION = Path(__file__).parents[1] / "library/bootstrap_probe.py"
@@ -28,6 +31,8 @@ class ActionModule(ActionBase):  # type: ignore[misc] # Ansible ships no types
         """Run the task and return its result; in check mode too, because it changes nothing."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         _, wanted = self.validate_argument_spec(OPTIONS)
+        if reason := str(wanted.pop("refuse")).strip():
+            return {**result, "failed": True, "msg": reason}
         return {**result, "changed": False, **self._ask(dict(wanted))}
 
     def _ask(self, wanted: dict[str, list[str]]) -> dict[str, Any]:

@@ -30,7 +30,7 @@ def drift(wanted: list[dict[str, Any]], host: dict[str, Any]) -> dict[str, Any]:
     Returns:
         ``write``, the files that differ; ``remove``, the paths of key files that nobody wants any more; ``fresh``, the
         parts whose files are the same as at the last time they were put into force; ``note``, a hash for each part,
-        to be noted down when they are.
+        to be noted down when they are; ``any``, whether there is anything to do.
     """
     write, hashes = [], {}
     for file in wanted:
@@ -57,7 +57,49 @@ def drift(wanted: list[dict[str, Any]], host: dict[str, Any]) -> dict[str, Any]:
     fresh = [
         part for part, value in note.items() if part not in differs and host["applied"].get(part) == value
     ]
-    return {"write": write, "remove": remove, "fresh": fresh, "note": note}
+    anything = bool(remove) or len(fresh) < len(note)
+    return {"write": write, "remove": remove, "fresh": fresh, "note": note, "any": anything}
+
+
+def absent(users: list[dict[str, Any]]) -> list[str]:
+    """Return the names of those who must not be there."""
+    return [user["name"] for user in users if user.get("state") == "absent"]
+
+
+def present(users: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return those who must be there."""
+    return [user for user in users if user.get("state") != "absent"]
+
+
+def units_to_mend(units: list[dict[str, Any]], told: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the wanted units that are not enabled, or that are not ``active`` where they have to be."""
+    states = {unit["name"]: told.get(unit["name"]) or {"enabled": False, "active": False} for unit in units}
+    return [
+        unit
+        for unit in units
+        if unit["wanted"]
+        and not (states[unit["name"]]["enabled"] and (states[unit["name"]]["active"] or not unit["active"]))
+    ]
+
+
+def sysctls(ours: list[dict[str, Any]], own: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the kernel settings of the role with the user's own in their place; an empty value takes one out."""
+    kept = [setting for setting in ours if setting["key"] not in own]
+    given = {key: value for key, value in own.items() if value not in ("", None)}
+    return kept + [{"key": key, "value": value, "why": "bootstrap_sysctl"} for key, value in given.items()]
+
+
+def sysctls_here(
+    wanted: list[dict[str, Any]], told: dict[str, Any], *, contained: bool
+) -> list[dict[str, Any]]:
+    """Return those that this kernel has; in a container those of its own network, because all others are the machine's."""
+    there = [setting for setting in wanted if told.get(setting["key"]) is not None]
+    return [setting for setting in there if not contained or setting["key"].startswith("net.")]
+
+
+def sysctls_in_force(here: list[dict[str, Any]], told: dict[str, Any]) -> bool:
+    """Return whether the kernel has all of these values."""
+    return all(told[setting["key"]] == str(setting["value"]) for setting in here)
 
 
 def overridden(meant: dict[str, list[str]], in_force: dict[str, str]) -> list[str]:
@@ -82,6 +124,12 @@ class FilterModule:
         return {
             "bootstrap_key_files": key_files,
             "bootstrap_drift": drift,
+            "bootstrap_absent": absent,
+            "bootstrap_present": present,
+            "bootstrap_units_to_mend": units_to_mend,
+            "bootstrap_sysctls": sysctls,
+            "bootstrap_sysctls_here": sysctls_here,
+            "bootstrap_sysctls_in_force": sysctls_in_force,
             "bootstrap_overridden": overridden,
             "bootstrap_reason": reason,
         }

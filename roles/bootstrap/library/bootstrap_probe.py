@@ -12,6 +12,10 @@ description:
   - One question instead of thirty is why a run that has nothing to do takes a second; only what differs is then
     changed, by the ordinary modules.
 options:
+  refuse:
+    description: What is wrong with the settings. Where it is not empty nothing is asked, and this is the error.
+    type: str
+    default: ""
   packages:
     description: Names of Debian packages.
     type: list

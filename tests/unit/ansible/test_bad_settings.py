@@ -238,6 +238,21 @@ ROLLBACK: list[tuple[Settings, str]] = [
     (own("actor", "a\nb"), r"app_deploy_actor is 'a\nb'"),
 ]
 
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBu4 you"
+SITE: list[tuple[Settings, str]] = [
+    ({"bootstrap_deploy_authorized_keys": []}, "bootstrap_deploy_authorized_keys is empty"),
+    (
+        {"bootstrap_deploy_authorized_keys": [KEY, f"-----BEGIN KEY----- {SECRET}"]},
+        "bootstrap_deploy_authorized_keys: entry 2 is no public key line",
+    ),
+    ({"bootstrap_users": [{"name": "Anna B"}]}, "bootstrap_users: Anna B is no name of a user"),
+    ({"bootstrap_users": [{"name": "anna"}, {"name": "anna", "state": "absent"}]}, "names a user twice"),
+    ({"bootstrap_directories": ["/etc"]}, "bootstrap_directories: /etc cannot belong to deploy"),
+    ({"bootstrap_firewall_udp": [0]}, "bootstrap_firewall_udp: 0 is no port"),
+    ({"bootstrap_updates_reboot_time": "4 am"}, "bootstrap_updates_reboot_time: 4 am is no time"),
+    ({"bootstrap_swap_size": 1}, "bootstrap_swap_size: 1 is out of range: write 64 to 65536 (MB)"),
+]
+
 # A template that Ansible cannot work out is refused by Ansible itself, before any task of ours begins.
 TEMPLATES: list[tuple[Settings, str]] = [
     ({"tag": "{{ 1 +"}, "Syntax error in template"),
@@ -263,6 +278,8 @@ def play(folder: Path, playbook: str, settings: Settings) -> tuple[int, str]:
     server = {
         "ansible_host": "192.0.2.1",
         "ansible_ssh_executable": str(ssh),
+        "provision_user": "root",
+        "bootstrap_deploy_authorized_keys": [KEY],
         "app_deploy_name": "shop",
         "app_deploy_compose_files": [str(compose)],
         "app_deploy_services": [WEB],
@@ -311,6 +328,11 @@ def test_a_release_is_refused(tmp_path: Path, settings: Settings, words: str) ->
 @pytest.mark.parametrize(("settings", "words"), ROLLBACK, ids=name_of)
 def test_a_rollback_is_refused(tmp_path: Path, settings: Settings, words: str) -> None:
     assert len(refused(tmp_path, "rollback.yml", settings, words).splitlines()) < 30
+
+
+@pytest.mark.parametrize(("settings", "words"), SITE, ids=name_of)
+def test_a_server_is_not_asked(tmp_path: Path, settings: Settings, words: str) -> None:
+    assert len(refused(tmp_path, "site.yml", settings, words).splitlines()) < 30
 
 
 @pytest.mark.parametrize(("settings", "words"), TEMPLATES, ids=name_of)

@@ -114,3 +114,55 @@ def test_what_another_file_overrides_is_told() -> None:
     in_force = {"passwordauthentication": "yes", "permitrootlogin": "without-password"}
     assert FILTERS.overridden(meant, in_force) == ["passwordauthentication"]
     assert FILTERS.overridden(meant, {**in_force, "passwordauthentication": "no"}) == []
+
+
+def test_a_user_is_there_unless_he_has_to_be_absent() -> None:
+    users = [{"name": "anna"}, {"name": "bert", "state": "absent"}, {"name": "carl", "state": "present"}]
+    assert FILTERS.absent(users) == ["bert"]
+    assert [user["name"] for user in FILTERS.present(users)] == ["anna", "carl"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "active", "told", "mended"),
+    [
+        (True, True, {"enabled": True, "active": True}, False),
+        (True, True, {"enabled": True, "active": False}, True),
+        (True, True, {"enabled": False, "active": True}, True),
+        (True, False, {"enabled": True, "active": False}, False),
+        (True, False, {"enabled": False, "active": False}, True),
+        (True, False, None, True),
+        (False, True, {"enabled": False, "active": False}, False),
+    ],
+)
+def test_a_unit_is_mended_where_it_does_not_run_as_it_has_to(
+    *, wanted: bool, active: bool, told: dict[str, bool] | None, mended: bool
+) -> None:
+    unit = {"name": "one.service", "wanted": wanted, "active": active}
+    assert FILTERS.units_to_mend([unit], {"one.service": told}) == ([unit] if mended else [])
+
+
+def test_a_setting_of_the_user_s_replaces_the_role_s_and_an_empty_one_takes_it_out() -> None:
+    ours = [{"key": key, "value": "1", "why": "why"} for key in ("a", "b", "c")]
+    wanted = FILTERS.sysctls(ours, {"a": 2, "b": "", "d": 0})
+    assert [(setting["key"], setting["value"]) for setting in wanted] == [("c", "1"), ("a", 2), ("d", 0)]
+
+
+def test_only_what_the_kernel_has_is_set_and_in_a_container_only_its_own_network() -> None:
+    wanted = [{"key": key, "value": "1"} for key in ("kernel.a", "net.b", "net.c")]
+    told = {"kernel.a": "1", "net.b": "0", "net.c": None}
+    everywhere = FILTERS.sysctls_here(wanted, told, contained=False)
+    assert [setting["key"] for setting in everywhere] == ["kernel.a", "net.b"]
+    assert [setting["key"] for setting in FILTERS.sysctls_here(wanted, told, contained=True)] == ["net.b"]
+
+
+@pytest.mark.parametrize(("value", "same"), [("1", True), (1, True), ("0", False)])
+def test_a_kernel_setting_is_in_force_where_the_value_is_the_same(value: str | int, *, same: bool) -> None:
+    assert FILTERS.sysctls_in_force([{"key": "net.b", "value": value}], {"net.b": "1"}) is same
+
+
+def test_there_is_something_to_do_until_all_is_the_same_and_in_force() -> None:
+    note = drift(host(found()))["note"]
+    assert not drift(host(found(), note))["any"]
+    assert drift(host(found()))["any"]
+    assert drift(host(found("other\n"), note))["any"]
+    assert drift(host(found(), note, keys=("gone",)))["any"]
