@@ -23,6 +23,9 @@ LABEL = re.compile(r'(\w+)="([^"]*)"')
 QUANTILE = 0.95
 # Seconds. A slower p95 below this is no reason to turn back, whatever the old version did.
 QUICK_ENOUGH = 0.5
+# Standard deviations. The new version is looked at many times, with few requests at first: two slow ones among twenty are
+# chance and no p95. So many above what is expected come by chance once in a thousand looks (the normal distribution's tail).
+CLEAR = 3.1
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,12 @@ class Counts:
         """Seconds within which 95 % were answered, as far as the buckets tell: the upper edge of one."""
         enough = (edge for edge, count in sorted(self.quicker.items()) if count >= QUANTILE * self.requests)
         return next(enough, 0.0) if self.requests else 0.0
+
+    def slower(self, seconds: float) -> float:
+        """Count those that took longer, as far as the buckets tell: the one with that time in it counts as longer."""
+        return self.requests - max(
+            (count for edge, count in self.quicker.items() if edge <= seconds), default=0.0
+        )
 
 
 def read(text: str, services: Collection[str]) -> Counts:
@@ -94,7 +103,9 @@ def slow(old: Counts, new: Counts, limits: Limits) -> str:
     """Say that a new version is slower than the limits allow; empty where it is not, or nobody can tell yet."""
     if min(old.requests, new.requests) < limits.watch_requests:
         return ""
-    if new.p95 <= max(old.p95 * limits.watch_latency, QUICK_ENOUGH):
+    most = max(old.p95 * limits.watch_latency, QUICK_ENOUGH)
+    expected = (1 - QUANTILE) * new.requests
+    if new.slower(most) <= expected + CLEAR * (QUANTILE * expected) ** 0.5:
         return ""
     return (
         f"95 % of the requests took up to {new.p95:g} s, with the version before up to {old.p95:g} s "
