@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from itertools import chain
 from typing import Any
 
 KEYS = "/etc/ssh/authorized_keys.d"
@@ -71,15 +72,70 @@ def present(users: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [user for user in users if user.get("state") != "absent"]
 
 
-def units_to_mend(units: list[dict[str, Any]], told: dict[str, Any]) -> list[dict[str, Any]]:
+def to_mend(host: dict[str, Any], **meant: Any) -> dict[str, list[Any]]:  # noqa: ANN401 - settings
+    """Compare a host with all settings but those that are files.
+
+    Args:
+        host: what the module bootstrap_probe tells of it.
+        meant: ``users`` and ``absent``, names; ``directories``, and ``owner`` of all of them; ``units``, and ``switches``, which
+            of them are wanted; ``login_defs``; ``hostname``, empty for any, and ``timezone``; ``sysctls``; ``ssh``, which values
+            each setting in force may have; ``there``, files that have to be there, by a word for each; ``supported``, whether
+            the role is made for this system.
+
+    Returns:
+        What differs, by kind: ``packages``, ``users``, ``absent``, ``directories``, ``units``, ``login_defs``, ``rest``; and
+        ``words``, one for each of these. All are empty where the host is as it should be.
+    """
+    directory = {"kind": "directory", "mode": "0750", "owner": meant["owner"], "group": meant["owner"]}
+    zone = (host["paths"]["/etc/localtime"] or {}).get("target")
+    rest = {
+        "system": not meant["supported"],
+        "undo": host["unproved"],
+        "dpkg": host["dpkg_interrupted"],
+        "firewall": meant["switches"]["firewall"] and host["firewall"] != "loaded",
+        "SSH": overridden(meant["ssh"], host["ssh"]["in_force"]),
+        "sysctl": not sysctls_in_force(meant["sysctls"], host["sysctls"]),
+        "hostname": meant["hostname"] not in ("", host["hostname"]),
+        "timezone": zone != f"/usr/share/zoneinfo/{meant['timezone']}",
+    }
+    differs = {
+        "packages": [name for name, there in host["packages"].items() if not there],
+        "users": [
+            name for name in meant["users"] if name != "root" and not in_order(host["accounts"].get(name))
+        ],
+        "absent": [name for name in meant["absent"] if host["accounts"].get(name)],
+        "directories": [path for path in meant["directories"] if host["paths"][path] != directory],
+        "login_defs": [
+            key for key, value in meant["login_defs"].items() if host["login_defs"].get(key) != str(value)
+        ],
+        "rest": [word for word, differs in rest.items() if differs]
+        + [word for word, path in meant["there"].items() if host["paths"][path] is None],
+    }
+    units = units_to_mend(meant["units"], host, meant["switches"])
+    words = [*chain.from_iterable(differs.values()), *(unit["name"] for unit in units)]
+    return {**differs, "units": units, "words": words}
+
+
+def in_order(account: dict[str, Any] | None) -> bool:
+    """Return whether a user is as the role makes one."""
+    return account is not None and account["locked"] and account["shell"] == "/bin/bash"
+
+
+def units_to_mend(
+    units: list[dict[str, Any]], host: dict[str, Any], switches: dict[str, bool]
+) -> list[dict[str, Any]]:
     """Return the wanted units that are not enabled, or that are not ``active`` where they have to be."""
-    states = {unit["name"]: told.get(unit["name"]) or {"enabled": False, "active": False} for unit in units}
-    return [
+    wanted = [
         unit
         for unit in units
-        if unit["wanted"]
-        and not (states[unit["name"]]["enabled"] and (states[unit["name"]]["active"] or not unit["active"]))
+        if switches[unit["switch"]] and (unit.get("contained", True) or not host["container"])
     ]
+    return [unit for unit in wanted if not runs(host["units"].get(unit["name"]), unit)]
+
+
+def runs(found: dict[str, bool] | None, unit: dict[str, Any]) -> bool:
+    """Return whether a unit is as it has to be."""
+    return found is not None and found["enabled"] and (found["active"] or not unit["active"])
 
 
 def sysctls(ours: list[dict[str, Any]], own: dict[str, Any]) -> list[dict[str, Any]]:
@@ -126,10 +182,9 @@ class FilterModule:
             "bootstrap_drift": drift,
             "bootstrap_absent": absent,
             "bootstrap_present": present,
-            "bootstrap_units_to_mend": units_to_mend,
+            "bootstrap_to_mend": to_mend,
             "bootstrap_sysctls": sysctls,
             "bootstrap_sysctls_here": sysctls_here,
-            "bootstrap_sysctls_in_force": sysctls_in_force,
             "bootstrap_overridden": overridden,
             "bootstrap_reason": reason,
         }

@@ -123,7 +123,7 @@ def test_a_user_is_there_unless_he_has_to_be_absent() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wanted", "active", "told", "mended"),
+    ("on", "active", "told", "mended"),
     [
         (True, True, {"enabled": True, "active": True}, False),
         (True, True, {"enabled": True, "active": False}, True),
@@ -135,10 +135,106 @@ def test_a_user_is_there_unless_he_has_to_be_absent() -> None:
     ],
 )
 def test_a_unit_is_mended_where_it_does_not_run_as_it_has_to(
-    *, wanted: bool, active: bool, told: dict[str, bool] | None, mended: bool
+    *, on: bool, active: bool, told: dict[str, bool] | None, mended: bool
 ) -> None:
-    unit = {"name": "one.service", "wanted": wanted, "active": active}
-    assert FILTERS.units_to_mend([unit], {"one.service": told}) == ([unit] if mended else [])
+    unit = {"name": "one.service", "switch": "one", "active": active}
+    here = {"units": {"one.service": told}, "container": True}
+    assert FILTERS.units_to_mend([unit], here, {"one": on}) == ([unit] if mended else [])
+
+
+@pytest.mark.parametrize("container", [True, False])
+def test_a_unit_that_cannot_run_in_a_container_is_left_alone_there(*, container: bool) -> None:
+    unit = {"name": "clock.service", "switch": "always", "active": True, "contained": False}
+    here = {"units": {}, "container": container}
+    assert FILTERS.units_to_mend([unit], here, {"always": True}) == ([] if container else [unit])
+
+
+ZONE = "/usr/share/zoneinfo/Etc/UTC"
+FOLDER = {"kind": "directory", "mode": "0750", "owner": "deploy", "group": "deploy"}
+HOST: dict[str, Any] = {
+    "packages": {"nftables": True},
+    "accounts": {"deploy": {"locked": True, "shell": "/bin/bash", "home": "/home/deploy"}, "gone": None},
+    "paths": {
+        "/opt/app": FOLDER,
+        "/etc/localtime": {"kind": "link", "target": ZONE},
+        "/etc/key": {"kind": "file"},
+    },
+    "units": {"one.service": {"enabled": True, "active": True}},
+    "sysctls": {"net.a": "1"},
+    "login_defs": {"UMASK": "027", "ROUNDS": "5"},
+    "ssh": {"in_force": {"permitrootlogin": "no"}},
+    "firewall": "loaded",
+    "hostname": "web-1",
+    "container": False,
+    "unproved": False,
+    "dpkg_interrupted": False,
+}
+MEANT: dict[str, Any] = {
+    "users": ["deploy", "root"],
+    "absent": ["gone"],
+    "directories": ["/opt/app"],
+    "owner": "deploy",
+    "units": [{"name": "one.service", "switch": "always", "active": True}],
+    "switches": {"always": True, "firewall": True},
+    "login_defs": {"ROUNDS": 5},
+    "hostname": "web-1",
+    "timezone": "Etc/UTC",
+    "sysctls": [{"key": "net.a", "value": 1}],
+    "ssh": {"permitrootlogin": ["no"]},
+    "there": {"host key": "/etc/key"},
+    "supported": True,
+}
+
+
+def to_mend(host: dict[str, Any] | None = None, meant: dict[str, Any] | None = None) -> dict[str, Any]:
+    told: dict[str, Any] = FILTERS.to_mend({**HOST, **(host or {})}, **{**MEANT, **(meant or {})})
+    return told
+
+
+def test_a_host_as_it_should_be_needs_nothing() -> None:
+    assert not any(to_mend().values())
+    assert not any(
+        to_mend({"firewall": "missing"}, {"switches": {"always": True, "firewall": False}}).values()
+    )
+    assert not any(to_mend(meant={"hostname": ""}).values())
+
+
+ACCOUNT = HOST["accounts"]["deploy"]
+
+
+@pytest.mark.parametrize(
+    ("host", "kind", "word"),
+    [
+        ({"packages": {"nftables": False}}, "packages", "nftables"),
+        ({"accounts": {"deploy": None}}, "users", "deploy"),
+        ({"accounts": {"deploy": {**ACCOUNT, "locked": False}}}, "users", "deploy"),
+        ({"accounts": {"deploy": {**ACCOUNT, "shell": "/bin/sh"}}}, "users", "deploy"),
+        ({"accounts": {"deploy": ACCOUNT, "gone": ACCOUNT}}, "absent", "gone"),
+        ({"paths": {**HOST["paths"], "/opt/app": None}}, "directories", "/opt/app"),
+        ({"paths": {**HOST["paths"], "/opt/app": {**FOLDER, "mode": "0777"}}}, "directories", "/opt/app"),
+        ({"paths": {**HOST["paths"], "/opt/app": {**FOLDER, "group": "root"}}}, "directories", "/opt/app"),
+        ({"units": {"one.service": None}}, "units", "one.service"),
+        ({"login_defs": {}}, "login_defs", "ROUNDS"),
+        ({"login_defs": {"ROUNDS": "6"}}, "login_defs", "ROUNDS"),
+        ({"unproved": True}, "rest", "undo"),
+        ({"dpkg_interrupted": True}, "rest", "dpkg"),
+        ({"firewall": "changed"}, "rest", "firewall"),
+        ({"ssh": {"in_force": {"permitrootlogin": "yes"}}}, "rest", "SSH"),
+        ({"sysctls": {"net.a": "0"}}, "rest", "sysctl"),
+        ({"hostname": "other"}, "rest", "hostname"),
+        ({"paths": {**HOST["paths"], "/etc/localtime": None}}, "rest", "timezone"),
+        ({"paths": {**HOST["paths"], "/etc/localtime": {"kind": "file"}}}, "rest", "timezone"),
+        ({"paths": {**HOST["paths"], "/etc/key": None}}, "rest", "host key"),
+    ],
+)
+def test_whatever_else_differs_is_told(host: dict[str, Any], kind: str, word: str) -> None:
+    told = to_mend(host)
+    assert told["words"] == [word]
+    assert [key for key, value in told.items() if value and key != "words"] == [kind]
+
+
+def test_a_system_that_the_role_is_not_made_for_is_something_to_do() -> None:
+    assert to_mend(meant={"supported": False})["words"] == ["system"]
 
 
 def test_a_setting_of_the_user_s_replaces_the_role_s_and_an_empty_one_takes_it_out() -> None:
