@@ -91,6 +91,15 @@ def test_one_that_ended_while_it_was_asked_is_not_called_silent() -> None:
         Rollout(memory.site, request("sha-bbbbbbb")).run()
 
 
+def test_where_docker_has_lost_the_exit_code_none_is_made_up() -> None:
+    memory = Memory()
+    memory.push("sha-aaaaaaa", exits=True)
+    ended = replace(memory.docker.process("web-green"), exit_code=None)
+    vars(memory.docker)["process"] = lambda _: ended
+    with pytest.raises(ReleaseError, match=r"does not stay up: it ended$"):
+        Rollout(memory.site, request("sha-aaaaaaa")).run()
+
+
 def test_a_disk_that_is_full_after_the_switch_has_room_for_the_way_back() -> None:
     memory = Memory()
     Rollout(memory.site, request("sha-aaaaaaa")).run()

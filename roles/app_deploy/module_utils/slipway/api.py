@@ -12,6 +12,7 @@ import http.client
 import json
 import socket
 import tarfile
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
@@ -103,14 +104,30 @@ def process(container: str) -> Process:
     if raw is None:
         return Process()
     state = raw["State"]
+    restarted = state["Status"] == "running" and raw["RestartCount"]
     return Process(
         state=state["Status"],
-        exit_code=state["ExitCode"],
+        exit_code=_last_end(raw["Id"]) if restarted else state["ExitCode"],
         restarts=raw["RestartCount"],
         restart_policy=raw["HostConfig"]["RestartPolicy"]["Name"],
         pid=state["Pid"],
         address=_address(raw),
     )
+
+
+def _last_end(container: str) -> int | None:
+    """Return the exit code of a container's last end, or None where the engine's events have lost it.
+
+    One that was started again has forgotten it; the engine keeps its last 256 events for as long as it runs.
+    """
+    query = {
+        "since": "1",
+        "until": f"{time.time():.6f}",
+        "filters": json.dumps({"container": [container], "event": ["die"]}),
+    }
+    with _ask("GET", "/events", query) as response:
+        ends = [json.loads(line) for line in response] if response.status == http.client.OK else []
+    return int(ends[-1]["Actor"]["Attributes"]["exitCode"]) if ends else None
 
 
 def start(container: str) -> None:

@@ -53,7 +53,7 @@ class Process:
 
     Args:
         state: as in `Container`; ``gone`` where there is no such container.
-        exit_code: of its last end.
+        exit_code: of its last end; None where Docker does not know it any more.
         restarts: how often Docker restarted it.
         restart_policy: ``no``, ``unless-stopped`` and so on.
         pid: process id on this host; 0 while it does not run.
@@ -61,7 +61,7 @@ class Process:
     """
 
     state: str = "gone"
-    exit_code: int = 0
+    exit_code: int | None = 0
     restarts: int = 0
     restart_policy: str = ""
     pid: int = 0

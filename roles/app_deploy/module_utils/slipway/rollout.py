@@ -320,8 +320,7 @@ class Rollout:
         process = self.site.docker.process(container)
         if process.up:
             return process.address
-        # One that was started again tells nothing any more of how it ended.
-        ended = "" if process.state == "running" else f" with exit code {process.exit_code}"
+        ended = "" if process.exit_code is None else f" with exit code {process.exit_code}"
         raise ReleaseError(
             f"the new {service} does not stay up: it ended{ended}",
             self.site.docker.logs(container, 20),
