@@ -93,6 +93,10 @@ class Handler(BaseHTTPRequestHandler):
 HTTPServer(("", 8000), Handler).serve_forever()
 """),
     "sha-fa0c4a5": Image("def happens():\n    time.sleep(5)\n    os._exit(7)\n" + SERVE),
+    # Whoever tries again until it is back tries for too long.
+    "sha-fa0c4a6": Image(
+        "import time\ntime.sleep(6)\ndef happens():\n    time.sleep(5)\n    os._exit(7)\n" + SERVE
+    ),
     "sha-fa05a00": Image(told="0123456789abcdef"),
     # 25 MB in each tenth of a second; bounded, should the limit not hold.
     "sha-fa00000": Image("""\
@@ -121,7 +125,8 @@ def happens():
     "sha-fa0d4a6": Image(migration="time.sleep(600)"),
     "sha-fa0d10c": Image(migration="op.add_column('projects', sa.Column('fault', sa.Text))"),
 }
-ENDS, HANGS, ANSWERS_500, CRASHES = "sha-fa0e417", "sha-fa04a46", "sha-fa00500", "sha-fa0c4a5"
+ENDS, HANGS, ANSWERS_500 = "sha-fa0e417", "sha-fa04a46", "sha-fa00500"
+CRASHES, CRASHES_SLOWLY_BACK = "sha-fa0c4a5", "sha-fa0c4a6"
 LIES, LEAKS, DEAF, EMPTY = "sha-fa05a00", "sha-fa00000", "sha-fa0de4f", "sha-fa0a4b0"
 LARGE = "sha-fa0b160"
 MIGRATES, MIGRATES_SLOWLY = "sha-fa0d001", "sha-fa0d002"

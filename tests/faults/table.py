@@ -247,6 +247,16 @@ FAULTS = [
     ),
     Fault(
         "image",
+        "crashes after 5 s, and takes 6 s to start again",
+        acts.badly_served(gate=15, watch=10, drain=11),
+        OLD,
+        works=False,
+        message="does not stay up: it ended with exit code 7",
+        tag=images.CRASHES_SLOWLY_BACK,
+        excuse=BAD,
+    ),
+    Fault(
+        "image",
         "wrong SHA",
         acts.release(),
         OLD,

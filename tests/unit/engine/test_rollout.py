@@ -7,6 +7,7 @@ import pytest
 from slipway.docker import Ended
 from slipway.errors import ReleaseError
 from slipway.host import Answer
+from slipway.proxy import LOOKED_SECONDS
 from slipway.request import Limits
 from slipway.rollout import Rollout
 
@@ -321,6 +322,37 @@ def test_a_release_that_was_cut_off_after_its_switch_is_finished_by_the_next(liv
     assert live.serving() == "2-sha-bbbbbbb"
     assert deploy(live, "sha-bbbbbbb") == "nothing-to-do"
     assert live.running() == {"proxy", "db", "web-green", "bot-green"}
+
+
+@pytest.mark.parametrize(("ends", "seconds"), [(True, LOOKED_SECONDS), (False, 0)])
+def test_routes_go_back_once_all_who_wait_for_one_that_ended_have_met_the_old_one(
+    live: Memory, *, ends: bool, seconds: float
+) -> None:
+    answers, write = live.http.get, live.files.write
+    seen: list[float] = []
+    switched: list[float] = []
+
+    def get(url: str, host: str, timeout: float) -> Answer:
+        answer = answers(url, host, timeout)
+        if answer.headers.get("x-slipway-release") == "2-sha-bbbbbbb" and not seen:
+            seen.append(live.clock.monotonic())
+            if ends:
+                live.docker.stop("shop-web-green-1")
+            raise KeyboardInterrupt
+        return answer
+
+    def note(path: str, text: str, mode: int, scratch: str = "") -> None:
+        if path == FILE:
+            switched.append(live.clock.monotonic())
+        write(path, text, mode, scratch)
+
+    vars(live.http)["get"] = get
+    vars(live.files)["write"] = note
+    with pytest.raises(KeyboardInterrupt):
+        deploy(live, "sha-bbbbbbb")
+    assert deploy(live, "sha-aaaaaaa") == "nothing-to-do"
+    assert live.serving() == "1-sha-aaaaaaa"
+    assert switched[1] - seen[0] == pytest.approx(seconds, abs=1)
 
 
 def test_the_old_version_is_there_until_the_new_one_has_held(live: Memory) -> None:

@@ -33,6 +33,8 @@ RETRY: dict[str, Any] = {"attempts": 30, "initialInterval": "100ms"}
 # How often the proxy looks at a version that has another one to fall back on, and for how long it waits; together less
 # than the tries above, so that those that wait still meet the other one.
 LOOK: dict[str, str] = {"interval": "500ms", "timeout": "2s"}
+# After which all those have met the other one: its next look, and the next try of the slowest.
+LOOKED_SECONDS = 3
 
 
 def _rule(service: Service) -> str:

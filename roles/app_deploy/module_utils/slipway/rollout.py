@@ -914,6 +914,10 @@ def _switch_back(site: Site, request: Request, serving: Release) -> ReleaseError
                 # In a canary it has most of the traffic anyway, and nobody knows yet whether the other one is good.
                 if not most:
                     raise
+            if has_ended(site, request, routes, containers):
+                # Who waits for it meets the live release by the routes of the watch alone: with new ones, the proxy
+                # no longer looks whether those of before still have anybody.
+                site.clock.sleep(proxy.LOOKED_SECONDS)
             site.switch_proxy(proxy.dump(proxy.render(request, colour, serving.id), serving.id))
         # A proxy that does not run sends nobody anywhere; it reads the file when it is started.
         if any(item.service == request.proxy.service and item.running for item in containers):
@@ -921,6 +925,13 @@ def _switch_back(site: Site, request: Request, serving: Release) -> ReleaseError
     except ReleaseError as error:
         return error
     return None
+
+
+def has_ended(site: Site, request: Request, routes: str, containers: list[Container]) -> bool:
+    """Whether a web container that the proxy sends requests to has ended since it was started."""
+    _, colour = proxy.shown(routes) or ("", "")
+    web = {compose.coloured(item.name, colour) for item in request.web}
+    return any(not site.docker.process(item.name).up for item in containers if item.service in web)
 
 
 def _label(container: Container) -> str:
